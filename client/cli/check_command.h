@@ -1,0 +1,38 @@
+// sparse-ffn-client check: is what a server computes what its checkpoint says?
+#ifndef SPARSE_FFN_CLIENT_CLI_CHECK_COMMAND_H_
+#define SPARSE_FFN_CLIENT_CLI_CHECK_COMMAND_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/statusor.h"
+#include "client/cli/target_options.h"
+
+namespace sparse_ffn {
+
+struct CheckCommandOptions {
+  TargetOptions target;
+  std::string model;
+  std::string inputs;             // Empty: random rows.
+  size_t tokens = 0;              // 0: a few counts.
+  std::string layers;             // Empty: all that the server holds.
+  std::string dtype = "float32";  // On the wire.
+  std::string execution = "auto";
+  uint64_t seed = 1;
+};
+
+// Adds the subcommand; `options` outlives the parsing.
+CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options);
+
+// Sends rows through every layer in requests of several sizes, recomputes them
+// in double precision from the checkpoint, and prints for each layer and size
+// the worst error beside its tolerance and the active neurons of both sides.
+// True where every output is within its tolerance and every active count
+// agrees. An error where that could not be found out.
+absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options);
+
+}  // namespace sparse_ffn
+
+#endif  // SPARSE_FFN_CLIENT_CLI_CHECK_COMMAND_H_

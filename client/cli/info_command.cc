@@ -1,0 +1,94 @@
+#include "client/cli/info_command.h"
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
+
+namespace sparse_ffn {
+namespace {
+
+// "0-3, 7" for {0, 1, 2, 3, 7}.
+std::string Ranges(const std::vector<uint32_t>& ascending) {
+  std::string text;
+  for (size_t i = 0; i < ascending.size(); ++i) {
+    const size_t first = i;
+    while (i + 1 < ascending.size() && ascending[i + 1] == ascending[i] + 1) {
+      ++i;
+    }
+    if (first > 0) absl::StrAppend(&text, ", ");
+    absl::StrAppend(&text, ascending[first]);
+    if (i > first) absl::StrAppend(&text, "-", ascending[i]);
+  }
+  return text;
+}
+
+std::string DataTypeText(v1::DataType wire) {
+  const absl::StatusOr<DataType> dtype = FromWire(wire);
+  return dtype.ok() ? std::string(DataTypeName(*dtype)) : "unknown";
+}
+
+void PrintText(const v1::GetModelInfoReply& info) {
+  const std::vector<uint32_t> layers(info.layers().begin(),
+                                     info.layers().end());
+  const std::pair<const char*, std::string> lines[] = {
+      {"model", info.model_name()},
+      {"layers held", absl::StrCat(layers.size(), " (", Ranges(layers), ")")},
+      {"hidden size", absl::StrCat(info.hidden_size())},
+      {"intermediate size", absl::StrCat(info.intermediate_size())},
+      {"weights", DataTypeText(info.weights_dtype())},
+      {"activation", info.activation()},
+      {"threshold", absl::StrCat(info.threshold())},
+      {"backend", info.backend()},
+      {"device", info.device_name()},
+      {"most tokens a request", absl::StrCat(info.max_batch_tokens())},
+      {"weights hash", info.weights_hash()},
+      {"server version", info.server_version()},
+  };
+  for (const auto& [name, value] : lines) {
+    absl::PrintF("%-22s %s\n", name, value);
+  }
+}
+
+void PrintJson(const v1::GetModelInfoReply& info) {
+  const nlohmann::json json = {
+      {"model_name", info.model_name()},
+      {"layers",
+       std::vector<uint32_t>(info.layers().begin(), info.layers().end())},
+      {"hidden_size", info.hidden_size()},
+      {"intermediate_size", info.intermediate_size()},
+      {"weights_dtype", DataTypeText(info.weights_dtype())},
+      {"activation", info.activation()},
+      {"threshold", info.threshold()},
+      {"backend", info.backend()},
+      {"device_name", info.device_name()},
+      {"max_batch_tokens", info.max_batch_tokens()},
+      {"weights_hash", info.weights_hash()},
+      {"server_version", info.server_version()}};
+  absl::PrintF("%s\n", json.dump(2));
+}
+
+}  // namespace
+
+CLI::App* AddInfoCommand(CLI::App* app, InfoOptions* options) {
+  CLI::App* command = app->add_subcommand("info", "Say what a server holds");
+  AddTargetOptions(command, &options->target);
+  command->add_flag("--json", options->json, "Print JSON");
+  return command;
+}
+
+absl::Status RunInfo(const InfoOptions& options) {
+  const absl::StatusOr<ConnectedServer> server = ConnectTo(options.target);
+  if (!server.ok()) return server.status();
+  if (options.json) {
+    PrintJson(server->info);
+  } else {
+    PrintText(server->info);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sparse_ffn

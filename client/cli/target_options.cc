@@ -1,0 +1,33 @@
+#include "client/cli/target_options.h"
+
+#include <utility>
+
+#include "absl/time/time.h"
+
+namespace sparse_ffn {
+
+void AddTargetOptions(CLI::App* command, TargetOptions* options) {
+  command
+      ->add_option("--target", options->target,
+                   "Server, as host:port or unix:path")
+      ->capture_default_str();
+  command
+      ->add_option("--connect-timeout", options->connect_timeout_seconds,
+                   "Seconds to wait for a connection, and as long again for "
+                   "the server to load its model")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+absl::StatusOr<ConnectedServer> ConnectTo(const TargetOptions& options) {
+  FfnClientOptions client_options;
+  client_options.connect_timeout =
+      absl::Seconds(options.connect_timeout_seconds);
+  auto client = FfnClient::Connect(options.target, client_options);
+  if (!client.ok()) return client.status();
+  auto info = (*client)->WaitForModelInfo(client_options.connect_timeout);
+  if (!info.ok()) return info.status();
+  return ConnectedServer{*std::move(client), *std::move(info)};
+}
+
+}  // namespace sparse_ffn

@@ -1,0 +1,33 @@
+// What every subcommand of sparse-ffn-client needs to reach its server.
+#ifndef SPARSE_FFN_CLIENT_CLI_TARGET_OPTIONS_H_
+#define SPARSE_FFN_CLIENT_CLI_TARGET_OPTIONS_H_
+
+#include <memory>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/statusor.h"
+#include "client/ffn_client.h"
+
+namespace sparse_ffn {
+
+struct TargetOptions {
+  std::string target = "localhost:50051";
+  double connect_timeout_seconds = 5;
+};
+
+// Adds --target and --connect-timeout. `options` outlives the parsing.
+void AddTargetOptions(CLI::App* command, TargetOptions* options);
+
+struct ConnectedServer {
+  std::unique_ptr<FfnClient> client;
+  v1::GetModelInfoReply info;
+};
+
+// Waits for the connection, and for the server to have its model loaded, each
+// for at most the timeout.
+absl::StatusOr<ConnectedServer> ConnectTo(const TargetOptions& options);
+
+}  // namespace sparse_ffn
+
+#endif  // SPARSE_FFN_CLIENT_CLI_TARGET_OPTIONS_H_

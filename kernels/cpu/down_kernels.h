@@ -1,0 +1,35 @@
+// Step 3: rows of down_proj, scaled and summed. Each output is one chain of
+// sums over the neurons in ascending order, so that its bits do not depend on
+// the batch or on how the columns are shared among threads.
+#ifndef SPARSE_FFN_KERNELS_CPU_DOWN_KERNELS_H_
+#define SPARSE_FFN_KERNELS_CPU_DOWN_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/packed_matrix.h"
+
+namespace sparse_ffn::cpu {
+
+struct DownTask {
+  PackedMatrix weights;
+  // Rows to sum, ascending; null for the rows 0 to count - 1.
+  const uint32_t* neurons = nullptr;
+  size_t count = 0;
+  // h by place in the list: [tokens, gated_stride]. Where `skip_zeros` is set,
+  // a row is read for a token only if h is not 0 there.
+  const float* gated = nullptr;
+  size_t gated_stride = 0;
+  bool skip_zeros = true;
+  size_t tokens = 0;
+  float* output = nullptr;  // [tokens, weights.padded_cols], 64-byte aligned
+};
+
+// Computes the columns [begin, end) of the output, both multiples of
+// kColumnMultiple.
+void SumRows(const DownTask& task, size_t begin, size_t end);
+constexpr size_t kColumnMultiple = 32;
+
+}  // namespace sparse_ffn::cpu
+
+#endif  // SPARSE_FFN_KERNELS_CPU_DOWN_KERNELS_H_

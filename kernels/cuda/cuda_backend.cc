@@ -1,0 +1,191 @@
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "kernels/cuda/cuda_handles.h"
+#include "kernels/cuda/cuda_lane.h"
+#include "kernels/cuda/cuda_model.h"
+#include "kernels/cuda/cuda_steps.h"
+#include "kernels/ffn_backend.h"
+
+namespace sparse_ffn {
+namespace {
+
+using cuda::AlignUp;
+using cuda::CudaLane;
+using cuda::CudaLayer;
+using cuda::CudaModel;
+using cuda::ToStatus;
+
+// Bounds that keep every index of the kernels in range.
+constexpr size_t kMaxSize = size_t{1} << 24;
+constexpr int kMinComputeMajor = 8;
+// cuBLAS's handle and workspace, the context's growth, a margin.
+constexpr size_t kReserveBytes = size_t{256} << 20;
+
+class CudaBackend : public FfnBackend {
+ public:
+  CudaBackend(const FfnConfig& config, int device, const cudaDeviceProp& found)
+      : device_name_(found.name) {
+    model_.config = config;
+    model_.element = config.weights_dtype == DataType::kFloat16
+                         ? cuda::Element::kFloat16
+                         : cuda::Element::kBFloat16;
+    model_.device = device;
+    model_.device_traits = {found.multiProcessorCount, found.major >= 9};
+  }
+
+  const char* name() const override { return "cuda"; }
+  const std::string& device_name() const override { return device_name_; }
+  size_t weights_bytes() const override { return weights_bytes_; }
+
+  absl::Status AddLayer(int layer, const FfnWeights& weights) override;
+  absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
+    return CudaLane::New(model_);
+  }
+
+ private:
+  absl::Status CheckShape(const char* name, ConstMatrix matrix) const;
+
+  const std::string device_name_;
+  CudaModel model_;
+  size_t weights_bytes_ = 0;
+};
+
+absl::Status CudaBackend::CheckShape(const char* name,
+                                     ConstMatrix matrix) const {
+  const FfnConfig& config = model_.config;
+  if (matrix.rows == config.intermediate_size &&
+      matrix.cols == config.hidden_size &&
+      matrix.dtype == config.weights_dtype && matrix.data != nullptr) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: expected %s [%d, %d], got %s [%d, %d]", name,
+                      DataTypeName(config.weights_dtype),
+                      config.intermediate_size, config.hidden_size,
+                      DataTypeName(matrix.dtype), matrix.rows, matrix.cols));
+}
+
+absl::Status CudaBackend::AddLayer(int layer, const FfnWeights& weights) {
+  for (const auto& [name, matrix] :
+       {std::pair("gate_proj", weights.gate_proj),
+        std::pair("up_proj", weights.up_proj),
+        std::pair("down_proj", weights.down_proj)}) {
+    absl::Status status = CheckShape(name, matrix);
+    if (!status.ok()) return status;
+  }
+  if (model_.layers.contains(layer)) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("layer ", layer, " was added before"));
+  }
+  absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
+  if (!status.ok()) return status;
+  const size_t stride = AlignUp(weights.gate_proj.bytes());
+  auto memory = cuda::NewDeviceMemory(3 * stride);
+  if (!memory.ok()) return memory.status();
+  std::byte* at = memory->get();
+  const std::array<ConstMatrix, 3> matrices = {
+      weights.gate_proj, weights.up_proj, weights.down_proj};
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    status = ToStatus(cudaMemcpy(at + i * stride, matrices[i].data,
+                                 matrices[i].bytes(), cudaMemcpyHostToDevice),
+                      "uploading weights");
+    if (!status.ok()) return status;
+  }
+  CudaLayer& added = model_.layers[layer];
+  added.memory = *std::move(memory);
+  added.gate_proj = at;
+  added.up_proj = at + stride;
+  added.down_proj = at + 2 * stride;
+  weights_bytes_ += 3 * weights.gate_proj.bytes();
+  return absl::OkStatus();
+}
+
+absl::Status CheckConfig(const FfnConfig& config) {
+  for (const auto& [name, value, most] :
+       {std::tuple("hidden_size", config.hidden_size, kMaxSize),
+        std::tuple("intermediate_size", config.intermediate_size, kMaxSize),
+        std::tuple("max_batch_tokens", config.max_batch_tokens,
+                   kMaxBatchTokens)}) {
+    if (value < 1 || value > most) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": expected 1 to ", most, ", got ", value));
+    }
+  }
+  if (config.weights_dtype == DataType::kFloat32) {
+    return absl::InvalidArgumentError(
+        "weights_dtype: the cuda backend takes float16 or bfloat16, got "
+        "float32; convert with --weights-dtype bfloat16");
+  }
+  if (!std::isfinite(config.threshold) || config.threshold < 0 ||
+      (config.threshold > 0 && config.activation != Activation::kFatRelu)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "threshold: expected a finite number >= 0, and 0 unless the activation "
+        "is fatrelu; got ",
+        config.threshold, " with ", ActivationName(config.activation)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMemory(const FfnConfig& config, int device,
+                         const char* device_name) {
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  absl::Status status = ToStatus(cudaMemGetInfo(&free_bytes, &total_bytes),
+                                 "reading the device's free memory");
+  if (!status.ok()) return status;
+  const size_t matrix_bytes =
+      AlignUp(config.intermediate_size * config.hidden_size *
+              DataTypeBytes(config.weights_dtype));
+  const size_t needed = config.num_layers * 3 * matrix_bytes +
+                        cuda::CudaSteps::DeviceBytes(config) + kReserveBytes;
+  if (needed <= free_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "CUDA device %d (%s) is too small: %d layers need %.2f GB, %.2f of %.2f "
+      "GB are free",
+      device, device_name, config.num_layers, static_cast<double>(needed) / 1e9,
+      static_cast<double>(free_bytes) / 1e9,
+      static_cast<double>(total_bytes) / 1e9));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
+    const FfnConfig& config, int device) {
+  absl::Status status = CheckConfig(config);
+  if (!status.ok()) return status;
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    return absl::UnavailableError(
+        absl::StrCat("no usable CUDA device: ", cudaGetErrorString(error)));
+  }
+  if (device < 0 || device >= count) {
+    return absl::UnavailableError(absl::StrCat(
+        "CUDA device ", device, " does not exist; ", count, " found"));
+  }
+  cudaDeviceProp found;
+  status = ToStatus(cudaGetDeviceProperties(&found, device),
+                    "cudaGetDeviceProperties");
+  status.Update(ToStatus(cudaSetDevice(device), "cudaSetDevice"));
+  if (!status.ok()) return status;
+  if (found.major < kMinComputeMajor) {
+    return absl::UnavailableError(absl::StrFormat(
+        "CUDA device %d (%s) has compute capability %d.%d; 8.0 or newer is "
+        "needed",
+        device, found.name, found.major, found.minor));
+  }
+  status = CheckMemory(config, device, found.name);
+  if (!status.ok()) return status;
+  return std::make_unique<CudaBackend>(config, device, found);
+}
+
+}  // namespace sparse_ffn

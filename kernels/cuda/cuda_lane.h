@@ -1,0 +1,55 @@
+// One batch in flight on a CUDA device.
+#ifndef SPARSE_FFN_KERNELS_CUDA_CUDA_LANE_H_
+#define SPARSE_FFN_KERNELS_CUDA_CUDA_LANE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "kernels/cuda/cuda_handles.h"
+#include "kernels/cuda/cuda_model.h"
+#include "kernels/cuda/cuda_steps.h"
+#include "kernels/ffn_backend.h"
+
+namespace sparse_ffn::cuda {
+
+class CudaLane : public FfnLane {
+ public:
+  // `model` must outlive the lane.
+  static absl::StatusOr<std::unique_ptr<FfnLane>> New(const CudaModel& model);
+
+  Matrix input(size_t tokens) override;
+  absl::StatusOr<FfnResult> Run(int layer, size_t tokens,
+                                Execution execution) override;
+
+ private:
+  // Points of time on the device, in order; one event each. Events keep kernels
+  // from overlapping, so only the first of every kTimedEvery batches has them.
+  enum Mark { kStart, kCopiedIn, kGateDone, kUpDone, kDownDone, kCopiedOut };
+  static constexpr int kMarks = kCopiedOut + 1;
+  static constexpr uint64_t kTimedEvery = 16;
+
+  explicit CudaLane(const CudaModel& model) : model_(model) {}
+  absl::Status Init();
+  // Queues a whole batch.
+  absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
+  // Between page-locked memory and the device. Sizes are rounded up to 16
+  // bytes; all our buffers are multiples of that.
+  absl::Status Copy(const void* from, void* to, size_t bytes, const char* what);
+  absl::Status Record(Mark mark);
+  uint64_t Nanoseconds(Mark from, Mark to) const;
+  FfnResult Result(size_t tokens, FfnPath path) const;
+
+  const CudaModel& model_;
+  Stream stream_;
+  std::array<Event, kMarks> events_;
+  PinnedMemory pinned_input_;
+  PinnedMemory pinned_result_;
+  std::unique_ptr<CudaSteps> steps_;
+  uint64_t batches_ = 0;
+  bool timed_ = false;  // The batch in flight.
+};
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_CUDA_LANE_H_

@@ -1,0 +1,188 @@
+#include "kernels/cuda/cuda_steps.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "kernels/cuda/path_choice.h"
+
+namespace sparse_ffn::cuda {
+namespace {
+
+// Elements of a row of the batch form's gated neurons.
+size_t SplitStride(const FfnConfig& config) {
+  return (config.intermediate_size + 15) / 16 * 16;
+}
+
+// Of one of the two parts that such neurons are split in.
+size_t SplitBytes(const FfnConfig& config) {
+  return AlignUp(kMaxBatchFormTokens * SplitStride(config) * sizeof(uint16_t));
+}
+
+// Bytes of each buffer, in the order in which they lie in memory.
+struct Sizes {
+  size_t hidden_states, scores, union_list, gated, dense_up, result;
+
+  explicit Sizes(const FfnConfig& config) {
+    const size_t tokens = config.max_batch_tokens;
+    const size_t n = config.intermediate_size;
+    hidden_states = AlignUp(tokens * config.hidden_size *
+                            DataTypeBytes(config.weights_dtype));
+    scores = AlignUp(tokens * n * sizeof(float));
+    union_list = AlignUp(n * sizeof(int));
+    gated = std::max(scores, 2 * SplitBytes(config));
+    dense_up = scores;
+    result = CudaSteps::CounterBytes(config) +
+             AlignUp(tokens * config.hidden_size * sizeof(float));
+  }
+  size_t total() const {
+    return hidden_states + scores + union_list + gated + dense_up + result;
+  }
+};
+
+}  // namespace
+
+size_t CudaSteps::CounterBytes(const FfnConfig& config) {
+  return AlignUp(2 * (1 + config.max_batch_tokens) * sizeof(int));
+}
+
+size_t CudaSteps::DeviceBytes(const FfnConfig& config) {
+  return Sizes(config).total();
+}
+
+size_t CudaSteps::ResultBytes(size_t tokens) const {
+  return CounterBytes(model_.config) +
+         tokens * model_.config.hidden_size * sizeof(float);
+}
+
+CudaSteps::CudaSteps(const CudaModel& model, cudaStream_t stream)
+    : model_(model),
+      stream_(stream),
+      hidden_size_(static_cast<int>(model.config.hidden_size)),
+      intermediate_size_(static_cast<int>(model.config.intermediate_size)),
+      clamp_up_(model.config.activation == Activation::kDRelu),
+      next_counters_((1 + model.config.max_batch_tokens) * sizeof(int)) {}
+
+absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
+    const CudaModel& model, cudaStream_t stream) {
+  std::unique_ptr<CudaSteps> steps(new CudaSteps(model, stream));
+  auto cublas = Cublas::New(stream);
+  if (!cublas.ok()) return cublas.status();
+  steps->cublas_ = *std::move(cublas);
+  const Sizes sizes(model.config);
+  auto memory = NewDeviceMemory(sizes.total());
+  if (!memory.ok()) return memory.status();
+  steps->memory_ = *std::move(memory);
+  std::byte* at = steps->memory_.get();
+  const auto take = [&at](size_t bytes) {
+    return std::exchange(at, at + bytes);
+  };
+  steps->hidden_states_ = take(sizes.hidden_states);
+  steps->scores_ = reinterpret_cast<float*>(take(sizes.scores));
+  steps->union_list_ = reinterpret_cast<int*>(take(sizes.union_list));
+  steps->gated_ = reinterpret_cast<float*>(take(sizes.gated));
+  steps->dense_gated_ = steps->gated_;
+  steps->dense_up_ = reinterpret_cast<float*>(take(sizes.dense_up));
+  steps->result_ = take(sizes.result);
+  const absl::Status status = ToStatus(
+      cudaMemsetAsync(steps->result_, 0, CounterBytes(model.config), stream),
+      "clearing the counters");
+  if (!status.ok()) return status;
+  steps->output_ =
+      reinterpret_cast<float*>(steps->result_ + CounterBytes(model.config));
+  return steps;
+}
+
+absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) const {
+  return cublas_->ProductWithRows(model_.element, tokens, intermediate_size_,
+                                  hidden_size_, hidden_states_, layer.gate_proj,
+                                  scores_);
+}
+
+absl::Status CudaSteps::Select(int tokens, bool clear_output) {
+  std::swap(counters_, next_counters_);
+  SelectActiveParams params;
+  params.scores = scores_;
+  params.counters = counters();
+  params.union_list = union_list_;
+  params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
+  params.output = output_;
+  params.next_count = 1 + static_cast<int>(model_.config.max_batch_tokens);
+  params.output_size = clear_output ? tokens * hidden_size_ : 0;
+  params.intermediate_size = intermediate_size_;
+  params.tokens = tokens;
+  params.threshold = model_.config.threshold;
+  params.device = model_.device_traits;
+  return ToStatus(LaunchSelectActive(params, stream_),
+                  "selecting active neurons");
+}
+
+void* CudaSteps::GatedLow() const {
+  return reinterpret_cast<std::byte*>(gated_) + SplitBytes(model_.config);
+}
+
+absl::Status CudaSteps::SparseUp(const CudaLayer& layer, int tokens) const {
+  GatedUpParams params;
+  params.hidden_states = hidden_states_;
+  params.up_proj = layer.up_proj;
+  params.scores = scores_;
+  params.union_count = counters();
+  params.union_list = union_list_;
+  params.gated = gated_;
+  params.gated_high = gated_;
+  params.gated_low = GatedLow();
+  params.split_stride = static_cast<int>(SplitStride(model_.config));
+  params.hidden_size = hidden_size_;
+  params.intermediate_size = intermediate_size_;
+  params.tokens = tokens;
+  params.clamp_up = clamp_up_;
+  params.element = model_.element;
+  params.device = model_.device_traits;
+  return ToStatus(UsesBatchForm(tokens, model_.config.hidden_size)
+                      ? LaunchGatedUpBatch(params, stream_)
+                      : LaunchGatedUp(params, stream_),
+                  "sparse up product");
+}
+
+absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
+  SparseDownParams params;
+  params.down_proj = layer.down_proj;
+  params.gated = gated_;
+  params.gated_high = gated_;
+  params.gated_low = GatedLow();
+  params.split_stride = static_cast<int>(SplitStride(model_.config));
+  params.union_count = counters();
+  params.union_list = union_list_;
+  params.output = output_;
+  params.hidden_size = hidden_size_;
+  params.tokens = tokens;
+  params.element = model_.element;
+  params.device = model_.device_traits;
+  return ToStatus(UsesBatchForm(tokens, model_.config.hidden_size)
+                      ? LaunchSparseDownBatch(params, stream_)
+                      : LaunchSparseDown(params, stream_),
+                  "sparse down product");
+}
+
+absl::Status CudaSteps::DenseUp(const CudaLayer& layer, int tokens) const {
+  absl::Status status = cublas_->ProductWithRows(
+      model_.element, tokens, intermediate_size_, hidden_size_, hidden_states_,
+      layer.up_proj, dense_up_);
+  DenseGatedParams params;
+  params.scores = scores_;
+  params.up = dense_up_;
+  params.gated = dense_gated_;
+  params.elements = static_cast<size_t>(tokens) * intermediate_size_;
+  params.clamp_up = clamp_up_;
+  params.element = model_.element;
+  status.Update(ToStatus(LaunchDenseGated(params, stream_), "dense gating"));
+  return status;
+}
+
+absl::Status CudaSteps::DenseDown(const CudaLayer& layer, int tokens) const {
+  return cublas_->Product(model_.element, tokens, hidden_size_,
+                          intermediate_size_, dense_gated_, layer.down_proj,
+                          output_);
+}
+
+}  // namespace sparse_ffn::cuda

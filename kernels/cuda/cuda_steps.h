@@ -1,0 +1,77 @@
+// The steps of the FFN as work queued on a stream, with the device buffers they
+// pass on to each other. Nothing here waits or allocates after construction.
+#ifndef SPARSE_FFN_KERNELS_CUDA_CUDA_STEPS_H_
+#define SPARSE_FFN_KERNELS_CUDA_CUDA_STEPS_H_
+
+#include <memory>
+#include <optional>
+
+#include "kernels/cuda/cublas.h"
+#include "kernels/cuda/cuda_handles.h"
+#include "kernels/cuda/cuda_model.h"
+
+namespace sparse_ffn::cuda {
+
+// Used by one thread at a time. A batch is: hidden_states written, Gate,
+// Select, then SparseUp and SparseDown, or DenseUp and DenseDown.
+class CudaSteps {
+ public:
+  // Work goes to `stream`; model and stream must outlive the steps.
+  static absl::StatusOr<std::unique_ptr<CudaSteps>> New(const CudaModel& model,
+                                                        cudaStream_t stream);
+
+  // Device memory that New takes, in bytes.
+  static size_t DeviceBytes(const FfnConfig& config);
+
+  // [max_batch_tokens, hidden] of weights_dtype, on the device.
+  void* hidden_states() const { return hidden_states_; }
+
+  // What a batch leaves behind, one piece on the device: CounterBytes() of
+  // counters, of which this batch's stand at counter_offset(); then the output,
+  // float32 [tokens, hidden].
+  const std::byte* result() const { return result_; }
+  size_t ResultBytes(size_t tokens) const;
+  static size_t CounterBytes(const FfnConfig& config);
+  // In bytes, of the batch last selected: the number of neurons in the union,
+  // then that of each token, as int.
+  size_t counter_offset() const { return counters_; }
+
+  absl::Status Gate(const CudaLayer& layer, int tokens) const;
+  // `clear_output` before SparseDown, which adds to the output.
+  absl::Status Select(int tokens, bool clear_output);
+  absl::Status SparseUp(const CudaLayer& layer, int tokens) const;
+  absl::Status SparseDown(const CudaLayer& layer, int tokens) const;
+  absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
+  absl::Status DenseDown(const CudaLayer& layer, int tokens) const;
+
+ private:
+  int* counters() const { return reinterpret_cast<int*>(result_ + counters_); }
+
+  void* GatedLow() const;
+
+  CudaSteps(const CudaModel& model, cudaStream_t stream);
+
+  const CudaModel& model_;
+  cudaStream_t stream_;  // Constant.
+  const int hidden_size_;
+  const int intermediate_size_;
+  const bool clamp_up_;
+  std::optional<Cublas> cublas_;
+  DeviceMemory memory_;            // All buffers below.
+  void* hidden_states_ = nullptr;  // [max_tokens, hidden]
+  float* scores_ = nullptr;        // [max_tokens, n]
+  int* union_list_ = nullptr;      // [n]
+  float* gated_ = nullptr;         // sparse: [union, tokens]
+  void* dense_gated_ = nullptr;    // dense: [max_tokens, n]; in gated_'s place
+  float* dense_up_ = nullptr;      // [max_tokens, n]
+  std::byte* result_ = nullptr;
+  float* output_ = nullptr;  // [max_tokens, hidden], in result_
+  // Offsets in result_ of two sets of counters, which batches use in turn:
+  // each clears those of the next.
+  size_t counters_ = 0;
+  size_t next_counters_;
+};
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_CUDA_STEPS_H_

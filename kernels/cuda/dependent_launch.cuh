@@ -1,0 +1,42 @@
+// Programmatic dependent launch: on compute capability 9.0 and newer a kernel
+// may start while its predecessor in the stream still runs, and waits by itself
+// before it touches what the predecessor wrote. Elsewhere both are no-ops and
+// the launch is an ordinary one.
+#ifndef SPARSE_FFN_KERNELS_CUDA_DEPENDENT_LAUNCH_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_DEPENDENT_LAUNCH_CUH_
+
+#include <cuda_runtime.h>
+
+namespace sparse_ffn::cuda {
+
+// Lets the next kernel of the stream start, then waits until the previous one
+// has finished and its writes are seen.
+__device__ inline void WaitForPredecessor() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Launches `kernel`, which must call WaitForPredecessor first of all.
+// `overlap`: the device has compute capability 9.0 or newer.
+template <typename Params>
+cudaError_t LaunchDependent(void (*kernel)(Params), dim3 grid, int threads,
+                            size_t shared_bytes, bool overlap,
+                            cudaStream_t stream, const Params& params) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = overlap ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, params);
+}
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_DEPENDENT_LAUNCH_CUH_

@@ -1,0 +1,118 @@
+// The seam between the host code and the kernels, seen by both compilers. Each
+// launch function queues work on `stream`, last argument; it neither
+// synchronises nor allocates. All pointers are device memory. n stands for
+// intermediate_size. Sizes are free; rows that start on 16-byte boundaries are
+// read 16 bytes at a time.
+#ifndef SPARSE_FFN_KERNELS_CUDA_LAUNCH_H_
+#define SPARSE_FFN_KERNELS_CUDA_LAUNCH_H_
+
+#include <cuda_runtime_api.h>
+
+namespace sparse_ffn::cuda {
+
+// The operators are those of the ProSparse paper (arXiv 2402.13516, 4.3).
+
+// Element type of weights and hidden states.
+enum class Element { kFloat16, kBFloat16 };
+
+// What a launch needs to know of the device.
+struct Device {
+  int sm_count;
+  bool dependent_launch;  // Compute capability 9.0 or newer.
+};
+
+// Copies between the device and page-locked host memory: sooner done than by
+// the copy engine where there is little to copy. Both 16-byte aligned.
+struct SmallCopyParams {
+  const void* from;  // [packs] of 16 bytes
+  void* to;          // [packs]
+  int packs;
+  Device device;
+};
+cudaError_t LaunchSmallCopy(const SmallCopyParams& params, cudaStream_t stream);
+
+// Operator Step (2), first half: activation and threshold, and the list of
+// neurons that are active for at least one token. Also clears what later
+// launches add to: the output of this batch and the counters of the next.
+struct SelectActiveParams {
+  float* scores;       // [tokens, n] gate scores; inactive ones become 0
+  int* counters;       // [1 + tokens], 0 before: the union's, then each token's
+  int* union_list;     // [n], neuron indexes in any order
+  int* next_counters;  // [next_count], cleared
+  float* output;       // [output_size], cleared
+  int next_count;
+  int output_size;
+  int intermediate_size;
+  int tokens;
+  float threshold;  // active: >= threshold if that is > 0, else > 0
+  Device device;
+};
+cudaError_t LaunchSelectActive(const SelectActiveParams& params,
+                               cudaStream_t stream);
+
+// Operator Step (2), second half: h = s * (up_proj x) for the listed neurons;
+// a token for which a listed neuron is inactive gets exactly 0.
+struct GatedUpParams {
+  const void* hidden_states;  // [tokens, hidden]
+  const void* up_proj;        // [n, hidden]
+  const float* scores;        // [tokens, n], after LaunchSelectActive
+  const int* union_count;     // [1]
+  const int* union_list;      // [union_count]
+  float* gated;               // [union_count, tokens]: row i is neuron
+                              // union_list[i]
+  void* gated_high;           // batch form: [32, split_stride], the same in
+  void* gated_low;            // two elements, h = high + low; 0 from
+                              // union_count to the next multiple of 16
+  int split_stride;           // >= n rounded up to 16
+  int hidden_size;
+  int intermediate_size;
+  int tokens;
+  bool clamp_up;  // dReLU: h = s * max(up, 0)
+  Element element;
+  Device device;
+};
+cudaError_t LaunchGatedUp(const GatedUpParams& params, cudaStream_t stream);
+
+// The batch forms of steps 2 and 3 run on the tensor cores. They take 16-byte
+// aligned rows (hidden_size a multiple of 8) and up to 32 tokens; h
+// passes between them as gated_high and gated_low instead of gated. A weight of
+// an active neuron that is not finite reaches every token of the batch.
+cudaError_t LaunchGatedUpBatch(const GatedUpParams& params,
+                               cudaStream_t stream);
+
+// Operator Step (3): adds h times the listed rows of down_proj to the output.
+struct SparseDownParams {
+  const void* down_proj;   // [n, hidden], transposed from the checkpoint
+  const float* gated;      // [union_count, tokens]
+  const void* gated_high;  // batch form: as in GatedUpParams
+  const void* gated_low;
+  int split_stride;
+  const int* union_count;  // [1]
+  const int* union_list;   // [union_count]
+  float* output;           // [tokens, hidden], 0 before
+  int hidden_size;
+  int tokens;
+  Element element;
+  Device device;
+};
+cudaError_t LaunchSparseDown(const SparseDownParams& params,
+                             cudaStream_t stream);
+cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
+                                  cudaStream_t stream);
+
+// Dense path: h = s * up, rounded once to the element type for the product
+// with down_proj.
+struct DenseGatedParams {
+  const float* scores;  // [tokens, n], after LaunchSelectActive
+  const float* up;      // [tokens, n]
+  void* gated;          // [tokens, n]
+  size_t elements;      // tokens * n
+  bool clamp_up;
+  Element element;
+};
+cudaError_t LaunchDenseGated(const DenseGatedParams& params,
+                             cudaStream_t stream);
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_LAUNCH_H_

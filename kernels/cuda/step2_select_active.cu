@@ -1,0 +1,73 @@
+#include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/launch.h"
+
+namespace sparse_ffn::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// One thread a neuron. A NaN score is active, so both tests are negated.
+__device__ bool IsActive(float score, float threshold) {
+  return threshold > 0 ? !(score < threshold) : !(score <= 0);
+}
+
+__device__ void Clear(int* first, int count) {
+  for (int i = blockIdx.x * kThreads + threadIdx.x; i < count;
+       i += gridDim.x * kThreads) {
+    first[i] = 0;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    SelectActive(const SelectActiveParams p) {
+  extern __shared__ int token_count[];  // [tokens]
+  WaitForPredecessor();
+  for (int t = threadIdx.x; t < p.tokens; t += kThreads) token_count[t] = 0;
+  Clear(p.next_counters, p.next_count);
+  Clear(reinterpret_cast<int*>(p.output), p.output_size);
+  __syncthreads();
+
+  const int neuron = blockIdx.x * kThreads + threadIdx.x;
+  const int lane = threadIdx.x % kWarp;
+  const bool exists = neuron < p.intermediate_size;
+  bool in_union = false;
+  for (int t = 0; t < p.tokens; ++t) {
+    bool active = false;
+    if (exists) {
+      float* score =
+          p.scores + static_cast<size_t>(t) * p.intermediate_size + neuron;
+      active = IsActive(*score, p.threshold);
+      if (!active) *score = 0;
+    }
+    in_union |= active;
+    const unsigned mask = __ballot_sync(kAllLanes, active);
+    if (lane == 0 && mask != 0) atomicAdd(&token_count[t], __popc(mask));
+  }
+
+  const unsigned mask = __ballot_sync(kAllLanes, in_union);
+  int first = 0;
+  if (lane == 0 && mask != 0) first = atomicAdd(p.counters, __popc(mask));
+  first = __shfl_sync(kAllLanes, first, 0);
+  if (in_union) {
+    p.union_list[first + __popc(mask & ((1u << lane) - 1))] = neuron;
+  }
+
+  __syncthreads();
+  for (int t = threadIdx.x; t < p.tokens; t += kThreads) {
+    if (token_count[t] != 0) atomicAdd(&p.counters[1 + t], token_count[t]);
+  }
+}
+
+}  // namespace
+
+cudaError_t LaunchSelectActive(const SelectActiveParams& params,
+                               cudaStream_t stream) {
+  const int blocks = (params.intermediate_size + kThreads - 1) / kThreads;
+  const size_t shared_bytes = params.tokens * sizeof(int);
+  return LaunchDependent(SelectActive, dim3(blocks), kThreads, shared_bytes,
+                         params.device.dependent_launch, stream, params);
+}
+
+}  // namespace sparse_ffn::cuda

@@ -1,0 +1,35 @@
+# Turns CUDA on when a toolkit is found and SPARSE_FFN_CUDA allows it.
+# Result: SPARSE_FFN_HAVE_CUDA, and the language enabled.
+set(SPARSE_FFN_HAVE_CUDA OFF)
+if(NOT SPARSE_FFN_CUDA)
+  message(STATUS "CUDA backend: off (SPARSE_FFN_CUDA=OFF)")
+  return()
+endif()
+
+include(CheckLanguage)
+if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+  find_program(nvcc_program nvcc PATHS /usr/local/cuda/bin)
+  if(nvcc_program)
+    set(CMAKE_CUDA_COMPILER ${nvcc_program})
+  endif()
+endif()
+check_language(CUDA)
+find_package(CUDAToolkit QUIET)
+if(NOT CMAKE_CUDA_COMPILER OR NOT CUDAToolkit_FOUND OR NOT TARGET CUDA::cublas)
+  message(STATUS "CUDA backend: off (no CUDA toolkit with cuBLAS found)")
+  return()
+endif()
+
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80 89 90)
+  if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)
+    list(APPEND CMAKE_CUDA_ARCHITECTURES 100)
+  endif()
+endif()
+# CMake 3.25 knows CUDA C++ only up to 17.
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+enable_language(CUDA)
+set(SPARSE_FFN_HAVE_CUDA ON)
+message(STATUS "CUDA backend: on (toolkit ${CUDAToolkit_VERSION}, "
+               "architectures ${CMAKE_CUDA_ARCHITECTURES})")

@@ -1,0 +1,44 @@
+// A running estimate of the union density of one layer: the share of neurons
+// active for at least one token of a batch. It grows with the batch, so there
+// is one estimate for each power of two of tokens.
+#ifndef SPARSE_FFN_KERNELS_CUDA_UNION_DENSITY_H_
+#define SPARSE_FFN_KERNELS_CUDA_UNION_DENSITY_H_
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+
+namespace sparse_ffn::cuda {
+
+// Any thread may call both; concurrent updates may lose one of them.
+class UnionDensity {
+ public:
+  // Share in [0, 1] to expect for a batch of `tokens` >= 1; 0, the hope of a
+  // sparse model, where no batch of that size was seen.
+  float Expected(size_t tokens) const {
+    return estimates_[Bucket(tokens)].load(std::memory_order_relaxed);
+  }
+
+  // Moves the estimate an eighth of the way to `density`; the first one whole.
+  void Update(size_t tokens, float density) {
+    std::atomic<float>& estimate = estimates_[Bucket(tokens)];
+    const float old = estimate.load(std::memory_order_relaxed);
+    const float next = old == 0 ? density : old + (density - old) / 8;
+    estimate.store(next, std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr size_t kBuckets = 16;
+
+  static size_t Bucket(size_t tokens) {
+    const size_t bucket = static_cast<size_t>(std::bit_width(tokens - 1));
+    return bucket < kBuckets ? bucket : kBuckets - 1;
+  }
+
+  std::array<std::atomic<float>, kBuckets> estimates_ = {};
+};
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_UNION_DENSITY_H_

@@ -1,0 +1,151 @@
+// The seam between the server and the hardware: a backend holds the FFN weights
+// of some layers, a lane computes one batch at a time. Two implementations, the
+// portable one and the CUDA one, give the same results to within float32
+// summation order.
+//
+// For one token x, with n = intermediate_size neurons:
+//   step 1, gate: s = activation(gate_proj x)            [n], dense
+//   step 2, up:   h = s * (up_proj x)                    where s_j != 0
+//   step 3, down: y = sum over j of h_j * down_proj[j]   where h_j != 0
+// Scores are compared with the threshold as float32 sums, before any rounding.
+// h stays float32, but in the CUDA backend: there the dense path rounds it to
+// weights_dtype once, and sparse batches to the sum of two such numbers. A NaN
+// score counts as active, so that NaN is never hidden.
+#ifndef SPARSE_FFN_KERNELS_FFN_BACKEND_H_
+#define SPARSE_FFN_KERNELS_FFN_BACKEND_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "kernels/matrix.h"
+
+namespace sparse_ffn {
+
+enum class Activation : uint8_t {
+  kRelu,     // s = g where g > 0
+  kFatRelu,  // s = g where g >= threshold; with threshold 0 the same as relu
+  kDRelu,    // as kRelu, and up_proj x is clamped at 0 too: h = s * relu(u)
+};
+
+// "relu", "fatrelu" or "drelu".
+const char* ActivationName(Activation activation);
+
+// INVALID_ARGUMENT, naming the three that are known, for any other name.
+absl::StatusOr<Activation> ParseActivation(const std::string& name);
+
+// One layer. All three matrices are neuron-major, [intermediate, hidden]: row j
+// is neuron j, down_proj comes transposed. Views: AddLayer copies what it
+// keeps.
+struct FfnWeights {
+  ConstMatrix gate_proj;
+  ConstMatrix up_proj;
+  ConstMatrix down_proj;
+};
+
+// What every layer and lane of a backend has in common.
+struct FfnConfig {
+  size_t hidden_size = 0;
+  size_t intermediate_size = 0;
+  size_t num_layers = 0;  // AddLayer calls to come; memory is checked for them.
+  size_t max_batch_tokens = 0;
+  DataType weights_dtype = DataType::kBFloat16;
+  Activation activation = Activation::kRelu;
+  float threshold = 0;  // Finite, >= 0; 0 unless activation is kFatRelu.
+};
+
+// What both backends accept, at most.
+inline constexpr size_t kMaxBatchTokens = 8192;
+inline constexpr int kMaxCpuThreads = 1024;
+
+// Which kernels may run for a batch; both kinds are exact.
+enum class Execution : uint8_t { kAuto, kSparse, kDense };
+
+// Which kernels ran.
+enum class FfnPath : uint8_t { kSparse, kDense };
+
+// "sparse" or "dense".
+const char* FfnPathName(FfnPath path);
+
+// Of one batch. Durations in nanoseconds, 0 where not measured. The activation,
+// the threshold and the choice of the active neurons count to gate_ns on the
+// portable backend and to up_ns on CUDA, where they open step 2.
+struct FfnStats {
+  absl::Span<const uint32_t> active_neurons;  // [tokens]; the lane owns it.
+  uint32_t union_active_neurons = 0;          // Active for at least one token.
+  FfnPath path = FfnPath::kSparse;
+  uint64_t copy_in_ns = 0;  // Host to device, where there is such a copy.
+  uint64_t gate_ns = 0;
+  uint64_t up_ns = 0;
+  uint64_t down_ns = 0;
+  uint64_t copy_out_ns = 0;
+  uint64_t compute_ns = 0;  // Whole Run, by the host's clock.
+};
+
+struct FfnResult {
+  ConstMatrix output;  // float32 [tokens, hidden]; the lane owns it.
+  FfnStats stats;
+};
+
+// One batch in flight: stream, staging, scratch, all made for max_batch_tokens
+// at construction; Run allocates nothing. Used by one thread at a time; lanes
+// of one backend may run side by side. Must not outlive its backend.
+class FfnLane {
+ public:
+  virtual ~FfnLane() = default;
+
+  // Where the caller puts the hidden states of the next batch: [tokens,
+  // hidden_size] of weights_dtype, 64-byte aligned. 1 <= tokens <=
+  // max_batch_tokens. Valid until the lane is destroyed; overwritten by nobody
+  // else. Rows keep their place whatever `tokens` is.
+  virtual Matrix input(size_t tokens) = 0;
+
+  // Computes the first `tokens` rows of the input through `layer`. Blocks. The
+  // result is valid until the next Run. NOT_FOUND for a layer that was not
+  // added, INVALID_ARGUMENT for a token count out of range, INTERNAL when the
+  // device reports an error (the backend is then unusable).
+  virtual absl::StatusOr<FfnResult> Run(int layer, size_t tokens,
+                                        Execution execution) = 0;
+};
+
+class FfnBackend {
+ public:
+  virtual ~FfnBackend() = default;
+
+  // "cpu" or "cuda".
+  virtual const char* name() const = 0;
+  // Name of the processor or GPU.
+  virtual const std::string& device_name() const = 0;
+  // Of all layers added so far, on the device.
+  virtual size_t weights_bytes() const = 0;
+
+  // Copies the weights, which must have the shape and type of the FfnConfig
+  // (INVALID_ARGUMENT otherwise). ALREADY_EXISTS for a layer added before,
+  // RESOURCE_EXHAUSTED when memory runs out. Not while a lane runs.
+  virtual absl::Status AddLayer(int layer, const FfnWeights& weights) = 0;
+
+  // RESOURCE_EXHAUSTED when memory runs out.
+  virtual absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() = 0;
+};
+
+// Runs on the processor, with the widest vector instructions it has. `threads`
+// counts the lane's own thread; 0 means one for each processor this process may
+// run on. Accepts all three data types. INVALID_ARGUMENT for a bad config,
+// RESOURCE_EXHAUSTED where num_layers do not fit in the available memory.
+absl::StatusOr<std::unique_ptr<FfnBackend>> NewCpuBackend(
+    const FfnConfig& config, int threads);
+
+// Runs on CUDA device `device`. Accepts float16 and bfloat16. INVALID_ARGUMENT
+// for a bad config, UNAVAILABLE where
+// there is no driver, no such device, or the build has no CUDA;
+// RESOURCE_EXHAUSTED where num_layers do not fit in the device's free memory.
+absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
+    const FfnConfig& config, int device);
+
+}  // namespace sparse_ffn
+
+#endif  // SPARSE_FFN_KERNELS_FFN_BACKEND_H_

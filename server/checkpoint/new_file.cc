@@ -1,0 +1,108 @@
+#include "server/checkpoint/new_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace sparse_ffn {
+namespace {
+
+absl::Status Failed(const std::string& path, const char* what) {
+  const int error = errno;
+  return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot ", what));
+}
+
+}  // namespace
+
+absl::StatusOr<NewFile> NewFile::Create(const std::string& path) {
+  struct stat info;
+  // Renaming over a device or FIFO would destroy it.
+  if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path,
+                     ": expected a regular file or nothing to write to, "
+                     "found something else"));
+  }
+  std::string temporary_path = absl::StrCat(path, ".part-", getpid());
+  const int descriptor =
+      open(temporary_path.c_str(),
+           O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+  if (descriptor < 0) return Failed(path, "be written");
+  return NewFile(path, std::move(temporary_path), descriptor);
+}
+
+NewFile::NewFile(std::string path, std::string temporary_path, int descriptor)
+    : path_(std::move(path)),
+      temporary_path_(std::move(temporary_path)),
+      descriptor_(descriptor) {}
+
+NewFile::NewFile(NewFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_path_(std::move(other.temporary_path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+NewFile& NewFile::operator=(NewFile&& other) noexcept {
+  if (this != &other) {
+    Discard();
+    path_ = std::move(other.path_);
+    temporary_path_ = std::move(other.temporary_path_);
+    descriptor_ = std::exchange(other.descriptor_, -1);
+  }
+  return *this;
+}
+
+NewFile::~NewFile() { Discard(); }
+
+void NewFile::Discard() {
+  if (descriptor_ < 0) return;
+  close(std::exchange(descriptor_, -1));
+  unlink(temporary_path_.c_str());
+}
+
+absl::Status NewFile::Append(const void* data, size_t bytes) {
+  if (descriptor_ < 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path_, ": is already finished"));
+  }
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written =
+        write(descriptor_, next, std::min(bytes, size_t{1} << 30));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return Failed(path_, "be written");
+    next += written;
+    bytes -= static_cast<size_t>(written);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NewFile::Finish() {
+  if (descriptor_ < 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path_, ": is already finished"));
+  }
+  // close() reports what a network file system could not store.
+  if (close(std::exchange(descriptor_, -1)) != 0 ||
+      rename(temporary_path_.c_str(), path_.c_str()) != 0) {
+    absl::Status status = Failed(path_, "be written");
+    unlink(temporary_path_.c_str());
+    return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteFile(const std::string& path, absl::string_view content) {
+  absl::StatusOr<NewFile> file = NewFile::Create(path);
+  if (!file.ok()) return file.status();
+  absl::Status status = file->Append(content.data(), content.size());
+  return status.ok() ? file->Finish() : status;
+}
+
+}  // namespace sparse_ffn

@@ -1,0 +1,29 @@
+// The backend that a conformance program is linked with.
+#ifndef SPARSE_FFN_TESTS_CONFORMANCE_TEST_BACKEND_H_
+#define SPARSE_FFN_TESTS_CONFORMANCE_TEST_BACKEND_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/ffn_backend.h"
+
+namespace sparse_ffn {
+
+struct TestBackendTraits {
+  const char* name;
+  std::vector<DataType> weights_dtypes;
+  // Whether the dense path rounds h to the type of the weights.
+  bool dense_rounds_gated;
+  // Whether equal batches give equal bits.
+  bool repeats_bit_for_bit;
+};
+
+const TestBackendTraits& TestBackend();
+
+absl::StatusOr<std::unique_ptr<FfnBackend>> NewTestBackend(
+    const FfnConfig& config);
+
+}  // namespace sparse_ffn
+
+#endif  // SPARSE_FFN_TESTS_CONFORMANCE_TEST_BACKEND_H_

@@ -1,0 +1,150 @@
+// A lane that computes y = 2 x + 1000 layer, reports as many active neurons
+// for a token as its first hidden state says, keeps a record of its batches and
+// stops in Run when told to.
+#ifndef SPARSE_FFN_TESTS_FAKE_LANE_H_
+#define SPARSE_FFN_TESTS_FAKE_LANE_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/ffn_backend.h"
+#include "kernels/matrix.h"
+#include "server/mutex.h"
+
+namespace sparse_ffn {
+
+struct FakeBatch {
+  int layer = 0;
+  Execution execution = Execution::kAuto;
+  std::vector<float> first_column;  // First hidden state of each token.
+
+  bool operator==(const FakeBatch&) const = default;
+};
+
+// Shared by the test and its lanes; any thread.
+class FakeLaneControl {
+ public:
+  // From now on Run stops before it returns, until Release.
+  void Hold() {
+    MutexLock lock(&mutex_);
+    permits_ = 0;
+    holding_ = true;
+  }
+  // Lets one held batch go.
+  void ReleaseOne() {
+    MutexLock lock(&mutex_);
+    ++permits_;
+    changed_.NotifyAll();
+  }
+  // Ends the hold.
+  void Release() {
+    MutexLock lock(&mutex_);
+    holding_ = false;
+    changed_.NotifyAll();
+  }
+  // Waits until Run was entered `count` times.
+  void WaitForBatches(size_t count) {
+    MutexLock lock(&mutex_);
+    while (batches_.size() < count) changed_.Wait(&mutex_);
+  }
+  std::vector<FakeBatch> batches() {
+    MutexLock lock(&mutex_);
+    return batches_;
+  }
+  // What Run returns from now on.
+  void SetError(const absl::Status& status) {
+    MutexLock lock(&mutex_);
+    error_ = status;
+  }
+  // Called by each input(): after the batch closed, before its launch.
+  void SetOnInput(std::function<void()> on_input) {
+    MutexLock lock(&mutex_);
+    on_input_ = std::move(on_input);
+  }
+
+ private:
+  friend class FakeLane;
+
+  void Input() {
+    std::function<void()> call;
+    {
+      MutexLock lock(&mutex_);
+      call = on_input_;
+    }
+    if (call) call();
+  }
+
+  absl::Status Run(FakeBatch batch) {
+    MutexLock lock(&mutex_);
+    batches_.push_back(std::move(batch));
+    changed_.NotifyAll();
+    while (holding_ && permits_ == 0) changed_.Wait(&mutex_);
+    if (holding_) --permits_;
+    return error_;
+  }
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool holding_ ABSL_GUARDED_BY(mutex_) = false;
+  int permits_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Status error_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> on_input_ ABSL_GUARDED_BY(mutex_);
+  std::vector<FakeBatch> batches_ ABSL_GUARDED_BY(mutex_);
+};
+
+class FakeLane final : public FfnLane {
+ public:
+  FakeLane(FakeLaneControl* control, size_t hidden_size,
+           size_t max_batch_tokens)
+      : control_(control),
+        hidden_size_(hidden_size),
+        input_(hidden_size * max_batch_tokens),
+        output_(input_.size()),
+        active_(max_batch_tokens) {}
+
+  Matrix input(size_t tokens) override {
+    control_->Input();
+    return {input_.data(), tokens, hidden_size_, DataType::kFloat32};
+  }
+
+  absl::StatusOr<FfnResult> Run(int layer, size_t tokens,
+                                Execution execution) override {
+    FakeBatch batch{layer, execution, {}};
+    uint32_t widest = 0;
+    for (size_t i = 0; i < tokens; ++i) {
+      batch.first_column.push_back(input_[i * hidden_size_]);
+      active_[i] = static_cast<uint32_t>(batch.first_column.back());
+      widest = std::max(widest, active_[i]);
+    }
+    for (size_t i = 0; i < tokens * hidden_size_; ++i) {
+      output_[i] = 2 * input_[i] + 1000 * static_cast<float>(layer);
+    }
+    absl::Status status = control_->Run(std::move(batch));
+    if (!status.ok()) return status;
+    FfnResult result;
+    result.output = {output_.data(), tokens, hidden_size_, DataType::kFloat32};
+    result.stats.active_neurons = absl::MakeConstSpan(active_.data(), tokens);
+    result.stats.union_active_neurons = widest;
+    result.stats.path =
+        execution == Execution::kDense ? FfnPath::kDense : FfnPath::kSparse;
+    result.stats.compute_ns = 1;
+    return result;
+  }
+
+ private:
+  FakeLaneControl* const control_;
+  const size_t hidden_size_;
+  std::vector<float> input_;
+  std::vector<float> output_;
+  std::vector<uint32_t> active_;
+};
+
+}  // namespace sparse_ffn
+
+#endif  // SPARSE_FFN_TESTS_FAKE_LANE_H_

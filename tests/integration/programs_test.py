@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""Runs the four programs together: make-model, server, client, load.
+
+usage: programs_test.py FOLDER_OF_THE_PROGRAMS [unittest arguments]
+"""
+
+import array
+import ast
+import json
+import math
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SEED = 11
+MAX_BATCH_TOKENS = 16
+BIN = ""
+
+
+def program(name):
+    return os.path.join(BIN, name)
+
+
+def run(name, *arguments):
+    return subprocess.run([program(name), *map(str, arguments)],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=120, check=False)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def write_npy(path, rows):
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (%d, %d), }" % (
+        len(rows), len(rows[0]))
+    header += " " * (64 - (10 + len(header) + 1) % 64) + "\n"
+    with open(path, "wb") as file:
+        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)))
+        file.write(header.encode())
+        for row in rows:
+            file.write(struct.pack("<%df" % len(row), *row))
+
+
+def read_npy(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    length, = struct.unpack_from("<H", data, 8)
+    header = ast.literal_eval(data[10:10 + length].decode().strip())
+    assert header["descr"] == "<f4" and not header["fortran_order"], header
+    count, width = header["shape"]
+    values = array.array("f", data[10 + length:])
+    assert len(values) == count * width
+    return [list(values[i * width:(i + 1) * width]) for i in range(count)]
+
+
+class ProgramsTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.model = cls.make_model("model", SEED)
+        cls.other_model = cls.make_model("other", SEED + 1)
+        cls.unix_target = "unix:" + cls.path("socket")
+        cls.tcp_target = "127.0.0.1:%d" % free_port()
+        cls.log = open(cls.path("server.log"), "w+")
+        cls.server = subprocess.Popen(
+            [program("sparse-ffn-server"), "--model", cls.model,
+             "--listen", cls.tcp_target, "--listen", cls.unix_target,
+             "--metrics", "127.0.0.1:%d" % free_port(), "--backend", "cpu",
+             "--max-batch-tokens", str(MAX_BATCH_TOKENS)],
+            stdout=cls.log, stderr=subprocess.STDOUT)
+        info = run("sparse-ffn-client", "info", "--target", cls.tcp_target,
+                   "--connect-timeout", "60", "--json")
+        if info.returncode != 0:
+            cls.tearDownClass()
+            raise AssertionError("the server did not come up: " + info.stderr)
+        cls.info = json.loads(info.stdout)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.send_signal(signal.SIGTERM)
+        code = cls.server.wait(timeout=60)
+        cls.log.seek(0)
+        log = cls.log.read()
+        cls.log.close()
+        cls.folder.cleanup()
+        if code != 0:
+            raise AssertionError("the server ended with %d:\n%s" % (code, log))
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.folder.name, name)
+
+    @classmethod
+    def make_model(cls, name, seed, *arguments):
+        folder = cls.path(name)
+        made = run("sparse-ffn-make-model", "--preset", "tiny", "--layers", 3,
+                   "--seed", seed, "--out", folder, *arguments)
+        if made.returncode != 0:
+            raise AssertionError(made.stderr)
+        return folder
+
+    def check(self, *arguments):
+        return run("sparse-ffn-client", "check", "--target", self.tcp_target,
+                   *arguments)
+
+    def load(self, *arguments, target=None):
+        path = self.path("load.json")
+        if os.path.exists(path):
+            os.remove(path)
+        result = run("sparse-ffn-load", "--target", target or self.tcp_target,
+                     "--warmup", "0.1", "--json", path, *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("p99.9", result.stdout)
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+
+    def assert_sane(self, report):
+        self.assertGreater(report["succeeded"], 0)
+        self.assertEqual(report["failed"], 0, report["errors"])
+        self.assertEqual(report["succeeded"], report["latency_us"]["count"])
+        latency = report["latency_us"]
+        self.assertGreater(latency["p50"], 0)
+        self.assertLessEqual(latency["p50"], latency["p99"])
+        self.assertLessEqual(latency["p99"], latency["max"])
+        self.assertGreater(report["achieved_requests_per_second"], 0)
+        means = report["server_mean"]
+        self.assertGreater(means["compute_us"], 0)
+        self.assertGreaterEqual(means["batch_tokens"],
+                                report["load"]["tokens"])
+        self.assertGreaterEqual(means["activation_sparsity"], 0)
+        self.assertLessEqual(means["activation_sparsity"], 1)
+
+    def test_info(self):
+        with open(os.path.join(self.model, "config.json"),
+                  encoding="utf-8") as file:
+            config = json.load(file)
+        self.assertEqual(self.info["hidden_size"], config["hidden_size"])
+        self.assertEqual(self.info["intermediate_size"],
+                         config["intermediate_size"])
+        self.assertEqual(self.info["layers"], [0, 1, 2])
+        self.assertEqual(self.info["max_batch_tokens"], MAX_BATCH_TOKENS)
+        self.assertEqual(self.info["model_name"], "model")
+        self.assertEqual(len(self.info["weights_hash"]), 32)
+        text = run("sparse-ffn-client", "info", "--target", self.unix_target)
+        self.assertEqual(text.returncode, 0, text.stderr)
+        self.assertIn("3 (0-2)", text.stdout)
+        self.assertIn(self.info["weights_hash"], text.stdout)
+
+    def test_forward_splits_rows_into_requests(self):
+        hidden = self.info["hidden_size"]
+        count = 2 * MAX_BATCH_TOKENS + 3
+        rows = [[1 + math.sin(r * hidden + c) for c in range(hidden)]
+                for r in range(count)]
+        write_npy(self.path("x.npy"), rows)
+        write_npy(self.path("last.npy"), rows[-1:])
+        for dtype in ("float32", "bfloat16"):
+            outputs = []
+            for name in ("x.npy", "last.npy"):
+                result = run(
+                    "sparse-ffn-client", "forward", "--target",
+                    self.tcp_target, "--layer", 1, "--inputs", self.path(name),
+                    "--outputs", self.path("y.npy"), "--dtype", dtype)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                outputs.append(read_npy(self.path("y.npy")))
+                requests = len(result.stdout.splitlines()) - 1
+                self.assertEqual(requests, 3 if name == "x.npy" else 1)
+            self.assertEqual(len(outputs[0]), count)
+            largest = max(map(abs, outputs[1][0]))
+            self.assertGreater(largest, 0)
+            for whole, alone in zip(outputs[0][-1], outputs[1][0]):
+                self.assertLessEqual(abs(whole - alone), 0.02 * largest)
+
+    def test_forward_errors(self):
+        hidden = self.info["hidden_size"]
+        write_npy(self.path("narrow.npy"), [[1.0] * (hidden - 1)])
+        write_npy(self.path("good.npy"), [[1.0] * hidden])
+        for layer, inputs, message in (
+                (0, "narrow.npy", "expected at least one row of hidden size"),
+                (7, "good.npy", "7"), (0, "absent.npy", "absent.npy")):
+            result = run("sparse-ffn-client", "forward", "--target",
+                         self.tcp_target, "--layer", layer, "--inputs",
+                         self.path(inputs), "--outputs", self.path("no.npy"))
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(message, result.stderr)
+            self.assertFalse(os.path.exists(self.path("no.npy")))
+
+    def test_check_passes(self):
+        for arguments in ((), ("--execution", "sparse", "--dtype", "bfloat16"),
+                          ("--execution", "dense", "--dtype", "float16"),
+                          ("--tokens", 5, "--layers", "0,2", "--seed", 9)):
+            result = self.check("--model", self.model, *arguments)
+            self.assertEqual(result.returncode, 0,
+                             result.stdout + result.stderr)
+            self.assertIn("PASSED", result.stdout)
+
+    def test_check_with_inputs(self):
+        hidden = self.info["hidden_size"]
+        write_npy(self.path("c.npy"), [[math.cos(r + c) for c in range(hidden)]
+                                       for r in range(9)])
+        result = self.check("--model", self.model, "--inputs",
+                            self.path("c.npy"))
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertIn("9 rows", result.stdout)
+
+    def test_check_misses_against_other_weights(self):
+        result = self.check("--model", self.other_model)
+        self.assertEqual(result.returncode, 2, result.stdout + result.stderr)
+        self.assertIn("MISS", result.stdout)
+        self.assertIn("FAILED", result.stdout)
+
+    def test_check_errors(self):
+        larger = self.make_model(
+            "larger", SEED, "--hidden-size", self.info["hidden_size"] + 8,
+            "--intermediate-size", self.info["intermediate_size"])
+        for arguments, message in (
+                (("--model", larger), "hidden size"),
+                (("--model", self.path("absent")), "absent"),
+                (("--model", self.model, "--layers", "5"), "layer 5"),
+                (("--model", self.model, "--tokens", 17), "at most 16")):
+            result = self.check(*arguments)
+            self.assertEqual(result.returncode, 1, result.stdout)
+            self.assertIn(message, result.stderr)
+
+    def test_load_closed(self):
+        for mode in ("unary", "stream"):
+            report = self.load("--mode", mode, "--requests", 200, "--clients",
+                               2, "--in-flight", 3, "--tokens", 2)
+            self.assert_sane(report)
+            self.assertEqual(report["requests"], 200)
+            self.assertEqual(report["load"]["shape"], "closed")
+
+    def test_load_open(self):
+        for mode in ("unary", "stream"):
+            report = self.load("--mode", mode, "--rate", 200, "--duration", 1,
+                               "--layer", "random", target=self.unix_target)
+            self.assert_sane(report)
+            self.assertEqual(report["offered_requests_per_second"], 200)
+            self.assertEqual(report["requests"],
+                             report["succeeded"] + report["unsent"])
+
+    def test_load_decode(self):
+        for mode in ("unary", "stream"):
+            report = self.load("--mode", mode, "--decode", "--requests", 150,
+                               "--dtype", "float16", "--execution", "sparse")
+            self.assert_sane(report)
+            self.assertEqual(report["load"]["layers"], [0, 1, 2])
+            self.assertGreaterEqual(report["token_latency_us"]["count"], 49)
+            self.assertEqual(report["server_mean"]["replies_by_path"],
+                             {"sparse": 150})
+
+    def test_load_interrupted(self):
+        path = self.path("interrupted.json")
+        load = subprocess.Popen(
+            [program("sparse-ffn-load"), "--target", self.tcp_target,
+             "--warmup", "0", "--duration", "600", "--json", path],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        load.stderr.readline()  # The first second's line of progress.
+        load.send_signal(signal.SIGINT)
+        out, _ = load.communicate(timeout=60)
+        self.assertEqual(load.returncode, 0)
+        self.assertIn("p99", out)
+        with open(path, encoding="utf-8") as file:
+            self.assert_sane(json.load(file))
+
+    def test_load_errors(self):
+        for arguments, message in (
+                (("--tokens", 17), "at most 16"), (("--layer", 8), "layer 8"),
+                (("--decode", "--layer", 1), "all layers"),
+                (("--inputs", self.path("none.npy")), "none.npy")):
+            result = run("sparse-ffn-load", "--target", self.tcp_target,
+                         *arguments)
+            self.assertEqual(result.returncode, 1, result.stdout)
+            self.assertIn(message, result.stderr)
+
+    def test_nothing_listens(self):
+        target = "127.0.0.1:%d" % free_port()
+        for name, *arguments in (("sparse-ffn-load",),
+                                 ("sparse-ffn-client", "info"),
+                                 ("sparse-ffn-client", "check", "--model",
+                                  self.model)):
+            result = run(name, *arguments, "--target", target,
+                         "--connect-timeout", "0.2")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("no connection to " + target, result.stderr)
+
+
+if __name__ == "__main__":
+    BIN = sys.argv.pop(1)
+    print("seed", SEED, flush=True)
+    unittest.main(verbosity=2)

@@ -1,0 +1,291 @@
+#!/usr/bin/env python3
+"""sparse-ffn-server as a process: how it starts, refuses to start, and stops.
+
+usage: server_process_test.py FOLDER_OF_THE_PROGRAMS [unittest arguments]
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.request
+
+BIN = ""
+PATIENCE_SECONDS = 60
+
+
+def program(name):
+    return os.path.join(BIN, name)
+
+
+class Server:
+    """A server on a free port, up when the constructor returns."""
+
+    def __init__(self, model, *arguments, listen=("127.0.0.1:0",)):
+        command = [program("sparse-ffn-server"), "--model", model,
+                   "--backend", "cpu", "--metrics", "127.0.0.1:0"]
+        for address in listen:
+            command += ["--listen", address]
+        self.log = []
+        self.process = subprocess.Popen([*command, *arguments],
+                                        stderr=subprocess.PIPE, text=True)
+        try:
+            self.wait_for("msg=serving")
+        except AssertionError:
+            self.close()
+            raise
+
+    def wait_for(self, text):
+        for line in self.process.stderr:
+            self.log.append(line.rstrip("\n"))
+            if text in line:
+                return line
+        raise AssertionError("no %s: %s" % (text, self.log))
+
+    def field(self, name):
+        for line in self.log:
+            found = re.search(r'\b%s="?([^ "\n]+)' % name, line)
+            if found:
+                return found.group(1)
+        raise AssertionError("no %s: %s" % (name, self.log))
+
+    def metrics(self):
+        series = {}
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                self.field("url"), timeout=PATIENCE_SECONDS) as answer:
+            for line in answer.read().decode().splitlines():
+                if not line.startswith("#"):
+                    name, value = line.rsplit(" ", 1)
+                    series[name] = float(value)
+        return series
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        self.log += self.process.stderr.read().splitlines()
+        return self.process.wait(timeout=PATIENCE_SECONDS)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.process.stderr.close()
+
+
+class ServerProcessTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.model = cls.path("model")
+        subprocess.run([program("sparse-ffn-make-model"), "--preset", "tiny",
+                        "--out", cls.model], check=True, capture_output=True)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.folder.name, name)
+
+    def start(self, *arguments, **keywords):
+        server = Server(self.model, *arguments, **keywords)
+        self.addCleanup(server.close)
+        return server
+
+    def refused(self, *arguments):
+        """The one line that a server says that does not start."""
+        result = subprocess.run(
+            [program("sparse-ffn-server"), *arguments], text=True,
+            capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+        self.assertIn(result.returncode, (1, 2), result.stderr)
+        errors = [line for line in result.stderr.splitlines()
+                  if "level=info" not in line]
+        self.assertEqual(len(errors), 1, result.stderr)
+        return errors[0]
+
+    def refused_model(self, model):
+        return self.refused("--model", model, "--backend", "cpu", "--listen",
+                            "127.0.0.1:0", "--metrics", "")
+
+    def load(self, server, *arguments):
+        return subprocess.Popen(
+            [program("sparse-ffn-load"), "--target", server.field("address"),
+             "--warmup", "0", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def test_stops_on_both_signals(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            server = self.start()
+            self.assertEqual(server.stop(number), 0, server.log)
+            self.assertIn("msg=drained", server.log[-1])
+
+    def test_log_is_one_record_a_line(self):
+        server = self.start()
+        self.assertEqual(server.stop(), 0)
+        for line in server.log:
+            self.assertRegex(line, r"^ts=\S+Z level=info msg=(\w+|\"[^\"]+\")")
+        self.assertRegex("\n".join(server.log), "bytes_on_device=[1-9]")
+        self.assertIn("layers_done=4 layers_total=4", "\n".join(server.log))
+
+    def test_drains_under_load(self):
+        server = self.start()
+        load = self.load(server, "--mode", "stream", "--clients", "3",
+                         "--in-flight", "8", "--duration", "30")
+        while server.metrics().get(
+                'sparse_ffn_layer_tokens_total{layer="0"}', 0) < 100:
+            time.sleep(0.02)
+        self.assertEqual(server.stop(), 0, server.log)
+        load.kill()
+        load.communicate()
+        self.assertIn("msg=drained", server.log[-1])
+
+    def stalled(self, *arguments):
+        """A server with a client that has many replies to come and sleeps."""
+        server = self.start("--max-queued-tokens", "262144", *arguments)
+        load = self.load(server, "--mode", "stream", "--in-flight", "1000",
+                         "--tokens", "256", "--duration", "60")
+        self.addCleanup(load.communicate)
+        self.addCleanup(load.kill)
+        while server.metrics()["sparse_ffn_requests_in_flight"] < 100:
+            time.sleep(0.02)
+        load.send_signal(signal.SIGSTOP)
+        return server
+
+    def test_drain_is_bounded(self):
+        server = self.stalled("--drain-seconds", "0.5")
+        self.assertEqual(server.stop(), 0, server.log)
+        self.assertIn("were cut", server.log[-1])
+
+    def test_second_signal_ends_it_at_once(self):
+        server = self.stalled("--drain-seconds", "3600")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("msg=draining")
+        time.sleep(0.5)
+        self.assertIsNone(server.process.poll())
+        self.assertEqual(server.stop(), 128 + signal.SIGTERM)
+
+    def test_metrics_agree_with_replies(self):
+        server = self.start()
+        report = self.path("load.json")
+        load = self.load(server, "--requests", "200", "--tokens", "3",
+                         "--json", report)
+        output = load.communicate(timeout=PATIENCE_SECONDS)[0]
+        self.assertEqual(load.returncode, 0, output)
+        series = server.metrics()
+
+        def total(name):
+            return sum(value for key, value in series.items()
+                       if key.startswith(name + "{"))
+        with open(report, encoding="utf-8") as file:
+            replied = json.load(file)["server_mean"]["activation_sparsity"]
+        measured = 1 - (total("sparse_ffn_neurons_active_total") /
+                        total("sparse_ffn_neurons_evaluated_total"))
+        # The report leaves out what came before and after its measured time.
+        self.assertAlmostEqual(measured, replied, delta=0.02)
+        self.assertEqual(series["sparse_ffn_batch_tokens_sum"],
+                         total("sparse_ffn_layer_tokens_total"))
+        self.assertEqual(series["sparse_ffn_activation_sparsity_ratio_count"],
+                         total("sparse_ffn_layer_tokens_total"))
+        self.assertGreater(series["process_resident_memory_bytes"], 0)
+        self.assertEqual(server.stop(), 0)
+
+    def test_busy_ports(self):
+        server = self.start()
+        address = server.field("address")
+        line = self.refused("--model", self.model, "--backend", "cpu",
+                            "--listen", address, "--metrics", "")
+        self.assertIn("cannot listen on %s" % address, line)
+        self.assertIn("in use", line)
+        metrics = re.search(r"//(.*)/metrics", server.field("url")).group(1)
+        line = self.refused("--model", self.model, "--backend", "cpu",
+                            "--listen", "127.0.0.1:0", "--metrics", metrics)
+        self.assertIn(metrics, line)
+        self.assertEqual(server.stop(), 0)
+
+    def test_unix_sockets(self):
+        path = self.path("socket")
+        stale = socket.socket(socket.AF_UNIX)
+        stale.bind(path)
+        stale.close()
+        server = self.start(listen=["unix:" + path])
+        line = self.refused("--model", self.model, "--backend", "cpu",
+                            "--listen", "unix:" + path, "--metrics", "")
+        self.assertIn("in use", line)
+        self.assertTrue(os.path.exists(path))
+        info = subprocess.run(
+            [program("sparse-ffn-client"), "info", "--target", "unix:" + path],
+            capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+        self.assertEqual(info.returncode, 0, info.stderr)
+        self.assertEqual(server.stop(), 0)
+        self.assertFalse(os.path.exists(path))
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("precious")
+        line = self.refused("--model", self.model, "--backend", "cpu",
+                            "--listen", "unix:" + path, "--metrics", "")
+        self.assertIn("not a socket", line)
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "precious")
+        line = self.refused("--model", self.model, "--backend", "cpu",
+                            "--listen", "unix:" + "/x" * 60, "--metrics", "")
+        self.assertIn("longer than", line)
+        line = self.refused("--model", self.model, "--backend", "cpu",
+                            "--listen", "unix:%s/none/s" % self.folder.name,
+                            "--metrics", "")
+        self.assertIn("No such file", line)
+
+    def test_wrong_models(self):
+        self.assertIn("nowhere", self.refused_model(self.path("nowhere")))
+        for name in ("config.json", "model.safetensors"):
+            for kind in ("missing", "fifo", "folder", "empty"):
+                with self.subTest(name=name, kind=kind):
+                    broken = self.path("broken-%s-%s" % (name, kind))
+                    shutil.copytree(self.model, broken)
+                    path = os.path.join(broken, name)
+                    os.remove(path)
+                    if kind == "fifo":
+                        os.mkfifo(path)
+                    elif kind == "folder":
+                        os.mkdir(path)
+                    elif kind == "empty":
+                        open(path, "wb").close()
+                    self.assertIn(name, self.refused_model(broken))
+
+    def test_activation_that_is_not_sparse(self):
+        broken = self.path("silu")
+        shutil.copytree(self.model, broken)
+        path = os.path.join(broken, "config.json")
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+        config["hidden_act"] = "silu"
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        self.assertIn("silu", self.refused_model(broken))
+
+    def test_flags(self):
+        self.assertIn("--bogus", self.refused("--bogus"))
+        self.assertIn("--model", self.refused())
+        self.assertIn("99", self.refused(
+            "--model", self.model, "--backend", "cpu", "--listen",
+            "127.0.0.1:0", "--metrics", "", "--layers", "99"))
+
+    def test_absent_gpu(self):
+        if os.path.exists("/dev/nvidiactl"):
+            self.skipTest("there may be a GPU")
+        line = self.refused("--model", self.model, "--backend", "cuda",
+                            "--listen", "127.0.0.1:0", "--metrics", "")
+        self.assertRegex(line, "CUDA|GPU|driver")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    BIN = os.path.abspath(sys.argv.pop(1))
+    unittest.main()

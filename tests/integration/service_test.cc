@@ -1,0 +1,420 @@
+// Calls of every kind, good and bad, against a server whose lane is a fake.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/integration/server_fixture.h"
+
+namespace sparse_ffn {
+namespace {
+
+using testing::HasSubstr;
+
+class ServiceTest : public ServerFixture {
+ protected:
+  void SetUp() override {
+    ASSERT_NE(server_, nullptr);
+    Serve();
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Addresses, ServiceTest,
+                         testing::Values("127.0.0.1:0", "unix:"),
+                         [](const auto& address) {
+                           return std::string(address.index == 0 ? "Tcp"
+                                                                 : "Unix");
+                         });
+
+TEST_P(ServiceTest, SaysWhatItServes) {
+  grpc::ClientContext context;
+  v1::GetModelInfoReply info;
+  const grpc::Status status = stub_->GetModelInfo(&context, {}, &info);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(info.model_name(), "fake");
+  EXPECT_THAT(info.layers(), testing::ElementsAre(0, 1, 5));
+}
+
+TEST_P(ServiceTest, ComputesUnaryRequests) {
+  for (uint32_t tokens : {1, 3, 8, 2}) {
+    v1::ForwardRequest request = MakeRequest(tokens, tokens, 10);
+    request.set_layer(tokens % 2 == 0 ? 5 : 0);
+    const grpc::Status status = Forward(request);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ExpectReply(request, reply_);
+    EXPECT_EQ(reply_.stats().path(), "sparse");
+  }
+}
+
+TEST_P(ServiceTest, ConvertsBothWays) {
+  v1::ForwardRequest request;
+  request.set_tokens(1);
+  request.set_dtype(v1::DATA_TYPE_BFLOAT16);
+  request.set_execution(v1::EXECUTION_DENSE);
+  const uint16_t ones[kHiddenSize] = {0x3f80, 0x4000, 0xbf80, 0x0000};
+  const uint16_t expected[kHiddenSize] = {0x4000, 0x4080, 0xc000, 0x0000};
+  request.set_hidden_states(ones, sizeof(ones));
+  ASSERT_TRUE(Forward(request).ok());
+  ASSERT_EQ(reply_.hidden_states().size(), sizeof(expected));
+  EXPECT_EQ(
+      std::memcmp(reply_.hidden_states().data(), expected, sizeof(expected)),
+      0);
+  EXPECT_EQ(reply_.dtype(), v1::DATA_TYPE_BFLOAT16);
+  EXPECT_EQ(reply_.stats().path(), "dense");
+}
+
+struct BadRequest {
+  std::string name;
+  v1::ForwardRequest request;
+  grpc::StatusCode code;
+  std::vector<std::string> words;  // Of the message.
+};
+
+std::vector<BadRequest> BadRequests() {
+  const auto changed = [](const auto& change) {
+    v1::ForwardRequest request = MakeRequest(9, 2);
+    change(&request);
+    return request;
+  };
+  const auto with_value = [&](float value) {
+    return changed([value](v1::ForwardRequest* request) {
+      std::memcpy(request->mutable_hidden_states()->data() +
+                      (kHiddenSize + 2) * sizeof(float),
+                  &value, sizeof(value));
+    });
+  };
+  using Request = v1::ForwardRequest;
+  constexpr auto kInvalid = grpc::StatusCode::INVALID_ARGUMENT;
+  return {
+      {"no tokens",
+       changed([](Request* r) { r->set_tokens(0); }),
+       kInvalid,
+       {"tokens is 0", "1 to 8"}},
+      {"too many tokens",
+       MakeRequest(9, 9),
+       kInvalid,
+       {"tokens is 9", "1 to 8"}},
+      {"no dtype",
+       changed([](Request* r) { r->set_dtype(v1::DATA_TYPE_UNSPECIFIED); }),
+       kInvalid,
+       {"dtype is 0", "float32"}},
+      {"unknown dtype",
+       changed([](Request* r) { r->set_dtype(static_cast<v1::DataType>(9)); }),
+       kInvalid,
+       {"dtype is 9"}},
+      {"unknown execution",
+       changed(
+           [](Request* r) { r->set_execution(static_cast<v1::Execution>(7)); }),
+       kInvalid,
+       {"execution is 7", "dense"}},
+      {"too few bytes",
+       changed([](Request* r) { r->mutable_hidden_states()->pop_back(); }),
+       kInvalid,
+       {"31 bytes", "32 bytes", "2 tokens of 4 float32"}},
+      {"no bytes",
+       changed([](Request* r) { r->clear_hidden_states(); }),
+       kInvalid,
+       {"0 bytes", "32 bytes"}},
+      {"bytes of another type",
+       changed([](Request* r) { r->set_dtype(v1::DATA_TYPE_FLOAT16); }),
+       kInvalid,
+       {"32 bytes", "16 bytes"}},
+      {"unknown layer",
+       changed([](Request* r) { r->set_layer(2); }),
+       grpc::StatusCode::NOT_FOUND,
+       {"layer 2", "0-1, 5"}},
+      {"layer beyond int",
+       changed([](Request* r) { r->set_layer(4294967295U); }),
+       grpc::StatusCode::NOT_FOUND,
+       {"layer 4294967295"}},
+      {"NaN", with_value(NAN), kInvalid, {"nan", "token 1, column 2"}},
+      {"infinity",
+       with_value(-INFINITY),
+       kInvalid,
+       {"-inf", "token 1, column 2", "float32"}},
+  };
+}
+
+TEST_P(ServiceTest, RefusesBadUnaryRequests) {
+  double invalid = 0;
+  for (const BadRequest& bad : BadRequests()) {
+    SCOPED_TRACE(bad.name);
+    const grpc::Status status = Forward(bad.request);
+    EXPECT_EQ(status.error_code(), bad.code);
+    for (const std::string& word : bad.words) {
+      EXPECT_THAT(status.error_message(), HasSubstr(word));
+    }
+    ++invalid;
+  }
+  EXPECT_EQ(Metric("sparse_ffn_requests_rejected_total{reason=\"invalid\"}"),
+            invalid);
+  const v1::ForwardRequest good = MakeRequest(1, 1);
+  ASSERT_TRUE(Forward(good).ok());
+  ExpectReply(good, reply_);
+}
+
+TEST_P(ServiceTest, StreamOutlivesBadItems) {
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  v1::ForwardReply reply;
+  for (const BadRequest& bad : BadRequests()) {
+    SCOPED_TRACE(bad.name);
+    ASSERT_TRUE(stream->Write(bad.request));
+    ASSERT_TRUE(stream->Read(&reply));
+    EXPECT_EQ(reply.request_id(), bad.request.request_id());
+    EXPECT_EQ(reply.status_code(), bad.code);
+    for (const std::string& word : bad.words) {
+      EXPECT_THAT(reply.status_message(), HasSubstr(word));
+    }
+    EXPECT_EQ(reply.hidden_states().size(), 0);
+    EXPECT_EQ(reply.tokens(), 0);
+    EXPECT_FALSE(reply.has_stats());
+    const v1::ForwardRequest good = MakeRequest(100, 2, 5);
+    ASSERT_TRUE(stream->Write(good));
+    ASSERT_TRUE(stream->Read(&reply));
+    ExpectReply(good, reply);
+  }
+  stream->WritesDone();
+  EXPECT_FALSE(stream->Read(&reply));
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_P(ServiceTest, RefusesAMessageBeyondTheLimit) {
+  v1::ForwardRequest request = MakeRequest(1, 1);
+  request.set_hidden_states(std::string((1 << 20) + 1, '\0'));
+  EXPECT_EQ(Forward(request).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  ASSERT_TRUE(Forward(MakeRequest(1, 1)).ok());
+}
+
+TEST_P(ServiceTest, AnswersManyInFlightInAnyOrder) {
+  constexpr uint64_t kRequests = 500;
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  std::map<uint64_t, v1::ForwardRequest> sent;
+  for (uint64_t id = 0; id < kRequests; ++id) {
+    sent[id] = MakeRequest(id, 1 + id % 3, static_cast<float>(id % 50));
+    sent[id].set_layer(id % 3 == 0 ? 5 : static_cast<uint32_t>(id % 2));
+  }
+  std::thread writer([&] {
+    for (const auto& [id, request] : sent) EXPECT_TRUE(stream->Write(request));
+    stream->WritesDone();
+  });
+  std::set<uint64_t> answered;
+  v1::ForwardReply reply;
+  size_t full = 0;
+  while (stream->Read(&reply)) {
+    const auto request = sent.find(reply.request_id());
+    ASSERT_NE(request, sent.end());
+    EXPECT_TRUE(answered.insert(reply.request_id()).second);
+    if (reply.status_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
+      ++full;
+    } else {
+      ExpectReply(request->second, reply);
+    }
+  }
+  writer.join();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(answered.size(), kRequests);
+  EXPECT_EQ(Metric("sparse_ffn_requests_rejected_total{reason=\"queue_full\"}"),
+            static_cast<double>(full));
+}
+
+TEST_P(ServiceTest, BatchesWhatWaited) {
+  KeepLaneBusy();
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  for (uint64_t id = 0; id < 4; ++id) {
+    ASSERT_TRUE(stream->Write(MakeRequest(id, 2, 10)));
+  }
+  WaitForQueuedTokens(8);
+  FreeLane();
+  v1::ForwardReply reply;
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(stream->Read(&reply));
+    ExpectReply(MakeRequest(reply.request_id(), 2, 10), reply);
+    EXPECT_EQ(reply.stats().batch_tokens(), 8);
+    EXPECT_EQ(reply.stats().union_active_neurons(), 11);
+  }
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_P(ServiceTest, RefusesWhatTheQueueCannotHold) {
+  KeepLaneBusy();
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  ASSERT_TRUE(stream->Write(MakeRequest(1, 8)));
+  ASSERT_TRUE(stream->Write(MakeRequest(2, 8)));
+  WaitForQueuedTokens(kMaxQueuedTokens);
+  const grpc::Status status = Forward(MakeRequest(3, 1));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("16 of at most 16 tokens"));
+  ASSERT_TRUE(stream->Write(MakeRequest(4, 1)));
+  v1::ForwardReply reply;
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_EQ(reply.request_id(), 4);
+  EXPECT_EQ(reply.status_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  FreeLane();
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(stream->Read(&reply));
+    ExpectReply(MakeRequest(reply.request_id(), 8), reply);
+  }
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_P(ServiceTest, DropsWhatIsLate) {
+  KeepLaneBusy();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() +
+                       std::chrono::milliseconds(100));
+  v1::ForwardReply reply;
+  const v1::ForwardRequest late = MakeRequest(1, 3);
+  EXPECT_EQ(stub_->Forward(&context, late, &reply).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  FreeLane();
+  WaitForRequestsInFlight(0);
+  EXPECT_EQ(control_.batches().size(), 1);
+}
+
+TEST_P(ServiceTest, RefusesWhatIsLateAlready) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() -
+                       std::chrono::seconds(1));
+  v1::ForwardReply reply;
+  EXPECT_EQ(stub_->Forward(&context, MakeRequest(1, 1), &reply).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(control_.batches().size(), 0);
+}
+
+TEST_P(ServiceTest, DropsACancelledUnaryCall) {
+  KeepLaneBusy();
+  grpc::ClientContext context;
+  std::thread caller([&] {
+    v1::ForwardReply reply;
+    EXPECT_EQ(stub_->Forward(&context, MakeRequest(1, 3), &reply).error_code(),
+              grpc::StatusCode::CANCELLED);
+  });
+  WaitForQueuedTokens(3);
+  context.TryCancel();
+  caller.join();
+  // The server learns of it in its own time: the next call on the same
+  // connection comes after.
+  grpc::ClientContext info_context;
+  v1::GetModelInfoReply info;
+  ASSERT_TRUE(stub_->GetModelInfo(&info_context, {}, &info).ok());
+  FreeLane();
+  WaitForRequestsInFlight(0);
+  EXPECT_EQ(control_.batches().size(), 1);
+  EXPECT_EQ(Metric("sparse_ffn_requests_rejected_total{reason=\"cancelled\"}"),
+            1);
+}
+
+TEST_P(ServiceTest, DropsACancelledStream) {
+  KeepLaneBusy();
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  for (uint64_t id = 0; id < 4; ++id) {
+    ASSERT_TRUE(stream->Write(MakeRequest(id, 3)));
+  }
+  WaitForQueuedTokens(12);
+  context.TryCancel();
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  grpc::ClientContext info_context;
+  v1::GetModelInfoReply info;
+  ASSERT_TRUE(stub_->GetModelInfo(&info_context, {}, &info).ok());
+  FreeLane();
+  WaitForRequestsInFlight(0);
+  EXPECT_EQ(control_.batches().size(), 1);
+}
+
+TEST_P(ServiceTest, HoldsAStreamBackThatDoesNotRead) {
+  // Far more than one stream may have in flight; the writer must be stopped by
+  // flow control, not by memory.
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  constexpr uint64_t kRequests = 2000;
+  std::thread writer([&] {
+    for (uint64_t id = 0; id < kRequests; ++id) {
+      if (!stream->Write(MakeRequest(id, 8))) break;
+    }
+    stream->WritesDone();
+  });
+  WaitUntilAnswersStop();
+  uint64_t replies = 0;
+  v1::ForwardReply reply;
+  while (stream->Read(&reply)) ++replies;
+  writer.join();
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(replies, kRequests);
+}
+
+TEST_P(ServiceTest, DeviceFailureMakesItUnavailable) {
+  KeepLaneBusy();
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  ASSERT_TRUE(stream->Write(MakeRequest(1, 1)));
+  WaitForQueuedTokens(1);
+  control_.ReleaseOne();
+  control_.WaitForBatches(2);
+  control_.SetError(absl::InternalError("error 719"));
+  control_.ReleaseOne();
+  v1::ForwardReply reply;
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_EQ(reply.status_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(Forward(MakeRequest(2, 1)).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+  ASSERT_TRUE(stream->Write(MakeRequest(3, 1)));
+  ASSERT_TRUE(stream->Read(&reply));
+  EXPECT_EQ(reply.status_code(), grpc::StatusCode::UNAVAILABLE);
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_P(ServiceTest, MetricsSayWhatTheRepliesSaid) {
+  double active = 0;
+  double tokens = 0;
+  for (uint32_t count = 1; count <= 8; ++count) {
+    ASSERT_TRUE(Forward(MakeRequest(count, count, 10)).ok());
+    for (uint32_t neurons : reply_.stats().active_neurons()) active += neurons;
+    tokens += count;
+  }
+  // Recorded after the replies are sent.
+  while (Metric("sparse_ffn_layer_tokens_total{layer=\"0\"}") != tokens) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(Metric("sparse_ffn_neurons_active_total{layer=\"0\"}"), active);
+  EXPECT_EQ(Metric("sparse_ffn_neurons_evaluated_total{layer=\"0\"}"),
+            tokens * kIntermediateSize);
+  EXPECT_NEAR(Metric("sparse_ffn_activation_sparsity_ratio_sum"),
+              tokens - active / kIntermediateSize, 1e-9);
+  EXPECT_EQ(Metric("sparse_ffn_activation_sparsity_ratio_count"), tokens);
+  EXPECT_EQ(Metric("sparse_ffn_request_duration_seconds_count{code=\"OK\","
+                   "method=\"Forward\"}"),
+            8);
+}
+
+TEST_P(ServiceTest, SecondServerCannotHaveTheAddress) {
+  Metrics metrics("test");
+  FfnServerOptions options;
+  options.listen = {address_};
+  options.max_request_bytes = 1 << 20;
+  absl::StatusOr<std::unique_ptr<FfnServer>> second =
+      FfnServer::Listen(options, &metrics);
+  ASSERT_FALSE(second.ok());
+  EXPECT_TRUE(absl::IsUnavailable(second.status())) << second.status();
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(address_));
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("in use"));
+  EXPECT_TRUE(Forward(MakeRequest(1, 1)).ok());
+}
+
+}  // namespace
+}  // namespace sparse_ffn

@@ -1,0 +1,46 @@
+#include <gtest/gtest.h>
+
+#include "kernels/cuda/union_density.h"
+
+namespace sparse_ffn::cuda {
+namespace {
+
+TEST(UnionDensityTest, ExpectsNothingBeforeTheFirstBatch) {
+  const UnionDensity density;
+  EXPECT_EQ(density.Expected(1), 0);
+  EXPECT_EQ(density.Expected(1000000), 0);
+}
+
+TEST(UnionDensityTest, TakesTheFirstBatchWhole) {
+  UnionDensity density;
+  density.Update(1, 0.25F);
+  EXPECT_EQ(density.Expected(1), 0.25F);
+}
+
+TEST(UnionDensityTest, MovesAnEighthOfTheWay) {
+  UnionDensity density;
+  density.Update(1, 0.5F);
+  density.Update(1, 1.0F);
+  EXPECT_FLOAT_EQ(density.Expected(1), 0.5625F);
+}
+
+TEST(UnionDensityTest, FollowsAChange) {
+  UnionDensity density;
+  density.Update(4, 0.1F);
+  for (int i = 0; i < 100; ++i) density.Update(4, 0.9F);
+  EXPECT_NEAR(density.Expected(4), 0.9F, 1e-3F);
+}
+
+TEST(UnionDensityTest, KeepsBatchSizesApart) {
+  UnionDensity density;
+  density.Update(1, 0.1F);
+  density.Update(2, 0.2F);
+  density.Update(4, 0.3F);
+  EXPECT_EQ(density.Expected(1), 0.1F);
+  EXPECT_EQ(density.Expected(2), 0.2F);
+  EXPECT_EQ(density.Expected(3), 0.3F) << "3 and 4 share an estimate";
+  EXPECT_EQ(density.Expected(5), 0);
+}
+
+}  // namespace
+}  // namespace sparse_ffn::cuda
