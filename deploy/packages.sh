@@ -2,12 +2,13 @@
 # Installs the Debian or Ubuntu packages that a task needs, and only those that
 # are missing. Names of tasks may be combined; "build" is the default.
 #
-#   deploy/packages.sh [--list] [build] [bundle] [test] [check]
+#   deploy/packages.sh [--list] [build] [bundle] [test] [check] [docker]
 #
 #   build   compiler, CMake and the libraries of the server and its clients
 #   bundle  what the self-contained tarball needs on top
 #   test    what the tests need on top
 #   check   formatter, linters
+#   docker  what the test of the image needs: a Docker daemon, debootstrap
 #   --list  print the names and install nothing
 set -euo pipefail
 
@@ -31,6 +32,7 @@ build_packages=(
 bundle_packages=(patchelf)
 test_packages=(libgmock-dev libgtest-dev python3)
 check_packages=(clang-format clang-tidy shellcheck)
+docker_packages=(debootstrap docker.io iproute2)
 
 list_only=false
 packages=()
@@ -40,9 +42,10 @@ add() {
     bundle) packages+=("${bundle_packages[@]}") ;;
     test) packages+=("${test_packages[@]}") ;;
     check) packages+=("${check_packages[@]}") ;;
+    docker) packages+=("${docker_packages[@]}") ;;
     *)
-      echo "packages.sh: unknown task '$1'; expected build, bundle, test or" \
-        "check" >&2
+      echo "packages.sh: unknown task '$1'; expected build, bundle, test," \
+        "check or docker" >&2
       exit 2
       ;;
   esac

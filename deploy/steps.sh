@@ -3,8 +3,8 @@
 # shellcheck shell=bash
 
 # run_step LABEL LOG COMMAND...: runs COMMAND with its output in LOG. Prints
-# LABEL at the start, every half minute how far ninja or ctest have come, and
-# at the end how long it took. Returns COMMAND's status.
+# LABEL at the start, every STEP_PROGRESS_SECONDS (30) how far ninja or ctest
+# have come, and at the end how long it took. Returns COMMAND's status.
 run_step() {
   local label=$1 log=$2 start=$SECONDS status=0 shown=$SECONDS pid progress
   shift 2
@@ -14,7 +14,7 @@ run_step() {
   pid=$!
   while kill -0 "$pid" 2>/dev/null; do
     sleep 0.2
-    if ((SECONDS - shown >= 30)); then
+    if ((SECONDS - shown >= ${STEP_PROGRESS_SECONDS:-30})); then
       shown=$SECONDS
       progress=$(tail -c 4000 "$log" | tr '\r' '\n' |
         grep -oE '^ *(\[[0-9]+/[0-9]+\]|[0-9]+/[0-9]+ Test)' | tail -n 1 || true)

@@ -18,6 +18,7 @@ source "$root/deploy/steps.sh"
 
 preset=release
 install=true
+tasks=(build bundle test)
 ctest_arguments=(-LE docker)
 while (($# > 0)); do
   case "$1" in
@@ -25,7 +26,10 @@ while (($# > 0)); do
       preset=${2:?--preset needs a name}
       shift
       ;;
-    --docker) ctest_arguments=() ;;
+    --docker)
+      ctest_arguments=()
+      command -v dockerd >/dev/null || tasks+=(docker)
+      ;;
     --no-install) install=false ;;
     -h | --help)
       sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
@@ -44,7 +48,7 @@ build_dir=$root/build/$preset
 jobs=$(nproc)
 
 if $install; then
-  deploy/packages.sh build bundle test
+  deploy/packages.sh "${tasks[@]}"
 fi
 run_step "configure, preset $preset" "$build_dir/configure.log" \
   cmake --preset "$preset"
