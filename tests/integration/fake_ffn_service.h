@@ -48,6 +48,9 @@ class FakeFfnService final : public v1::FfnService::Service {
     return seen_layers_;
   }
 
+  // Calls and streams that ended with `fail_with`.
+  int told_failures() const { return told_failures_; }
+
   void StartClock() { start_ = std::chrono::steady_clock::now(); }
 
   grpc::Status GetModelInfo(grpc::ServerContext* /*context*/,
@@ -73,11 +76,8 @@ class FakeFfnService final : public v1::FfnService::Service {
                        const v1::ForwardRequest* request,
                        v1::ForwardReply* reply) override {
     Stall(context);
-    const int code = fail_with;
-    if (code != 0) {
-      return grpc::Status(static_cast<grpc::StatusCode>(code), "told to fail");
-    }
-    return Answer(*request, reply);
+    const grpc::Status failure = ToldFailure();
+    return failure.ok() ? Answer(*request, reply) : failure;
   }
 
   grpc::Status StreamForward(grpc::ServerContext* context,
@@ -86,11 +86,8 @@ class FakeFfnService final : public v1::FfnService::Service {
     std::vector<v1::ForwardReply> held;
     while (stream->Read(&request)) {
       Stall(context);
-      const int code = fail_with;
-      if (code != 0) {
-        return grpc::Status(static_cast<grpc::StatusCode>(code),
-                            "told to fail");
-      }
+      const grpc::Status failure = ToldFailure();
+      if (!failure.ok()) return failure;
       held.insert(held.begin(), ItemReply(request));
       if (swap_pairs && held.size() < 2) continue;
       for (const v1::ForwardReply& reply : held) stream->Write(reply);
@@ -108,6 +105,13 @@ class FakeFfnService final : public v1::FfnService::Service {
     while (std::chrono::steady_clock::now() < end && !context->IsCancelled()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
+  }
+
+  grpc::Status ToldFailure() {
+    const int code = fail_with;
+    if (code == 0) return grpc::Status::OK;
+    ++told_failures_;
+    return grpc::Status(static_cast<grpc::StatusCode>(code), "told to fail");
   }
 
   v1::ForwardReply ItemReply(const v1::ForwardRequest& request) {
@@ -167,6 +171,7 @@ class FakeFfnService final : public v1::FfnService::Service {
 
   std::chrono::steady_clock::time_point start_ =
       std::chrono::steady_clock::now();
+  std::atomic<int> told_failures_{0};
   std::mutex mutex_;
   std::vector<uint32_t> seen_layers_;
 };

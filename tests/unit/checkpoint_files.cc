@@ -13,15 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SPARSE_FFN_TEST_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SPARSE_FFN_TEST_SANITIZED 1
-#endif
+#include "tests/sanitized.h"
 
 namespace sparse_ffn {
 namespace {
@@ -121,14 +113,11 @@ std::string ConfigJson(size_t hidden_size, size_t neurons, size_t layers,
 bool SucceedsWithin(size_t bytes, const std::function<bool()>& work) {
   const pid_t child = fork();
   if (child == 0) {
-#ifndef SPARSE_FFN_TEST_SANITIZED
-    const rlim_t limit = AddressSpaceBytes() + bytes;
-    const rlimit limits = {limit, limit};
-    setrlimit(RLIMIT_AS, &limits);
-#else
-    static_cast<void>(AddressSpaceBytes);
-    static_cast<void>(bytes);
-#endif
+    if (!kSanitized) {
+      const rlim_t limit = AddressSpaceBytes() + bytes;
+      const rlimit limits = {limit, limit};
+      setrlimit(RLIMIT_AS, &limits);
+    }
     _exit(work() ? 0 : 1);
   }
   int state = 0;

@@ -189,7 +189,7 @@ TEST_F(MakeModelTest, ShardsHoldTheSameWeights) {
 }
 
 TEST_F(MakeModelTest, ReachesTheDensity) {
-  spec_.hidden_size = 512;
+  spec_.hidden_size = 128;
   for (const double density : {0.02, 0.11, 0.5, 0.9}) {
     for (const char* activation : {"relu", "fatrelu"}) {
       SCOPED_TRACE(absl::StrCat(activation, " ", density));
@@ -262,7 +262,6 @@ TEST_F(MakeModelTest, ReplaysRealActivations) {
   std::vector<float> activations(file->rows * file->cols);
   Convert(file->view(),
           {activations.data(), file->rows, file->cols, DataType::kFloat32});
-  spec_.hidden_size = 1024;
   spec_.intermediate_size = file->cols;
   spec_.num_layers = 1;
   spec_.activation = "fatrelu";
