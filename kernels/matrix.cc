@@ -1,6 +1,7 @@
 #include "kernels/matrix.h"
 
 #include <array>
+#include <bit>
 #include <cstring>
 
 #undef HWY_TARGET_INCLUDE
@@ -107,9 +108,9 @@ namespace {
 HWY_EXPORT(ConvertAny);
 HWY_EXPORT(FindAtLeastAny);
 
-// Bits of the least positive float32 that is an infinity in the given type:
-// half a unit in the last place above the largest finite value.
-constexpr int32_t LeastNonFinite(DataType type) {
+// Half a unit in the last place above the largest finite value: ties go to
+// even, which is the infinity.
+constexpr int32_t LeastInfiniteBits(DataType type) {
   switch (type) {
     case DataType::kFloat32:
       return 0x7f800000;
@@ -135,10 +136,14 @@ void Convert(ConstMatrix source, Matrix destination) {
    source.rows * source.cols);
 }
 
+float LeastInfinite(DataType as) {
+  return std::bit_cast<float>(LeastInfiniteBits(as));
+}
+
 int64_t FindNonFinite(ConstMatrix matrix, DataType as) {
   return HWY_DYNAMIC_DISPATCH(FindAtLeastAny)(
       static_cast<const uint8_t*>(matrix.data), matrix.dtype,
-      matrix.rows * matrix.cols, LeastNonFinite(as));
+      matrix.rows * matrix.cols, LeastInfiniteBits(as));
 }
 
 }  // namespace sparse_ffn

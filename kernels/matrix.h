@@ -64,8 +64,13 @@ struct Matrix {
 // must not overlap unless they are the same memory and type.
 void Convert(ConstMatrix source, Matrix destination);
 
+// The least magnitude that becomes an infinity when it is rounded to `as`:
+// 65520 for float16, about 3.396e38 for bfloat16, infinity for float32.
+float LeastInfinite(DataType as);
+
 // Index (row * cols + col) of the first element that is not finite once rounded
-// to `as`, or -1 where there is none. `matrix` may be unaligned.
+// to `as`: NaN, or LeastInfinite(as) and above in magnitude. -1 where there is
+// none. `matrix` may be unaligned.
 int64_t FindNonFinite(ConstMatrix matrix, DataType as);
 
 }  // namespace sparse_ffn

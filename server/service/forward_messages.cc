@@ -58,10 +58,15 @@ absl::Status CheckFinite(const ConstMatrix& rows, DataType weights_dtype) {
                    index * DataTypeBytes(rows.dtype);
   Convert(ConstMatrix{at, 1, 1, rows.dtype},
           Matrix{&value, 1, 1, DataType::kFloat32});
-  return absl::InvalidArgumentError(absl::StrCat(
-      "hidden_states holds ", value, " at token ", index / rows.cols,
-      ", column ", index % rows.cols, "; expected a value that is finite in ",
-      DataTypeName(weights_dtype)));
+  std::string expected = "a finite value";
+  if (weights_dtype != DataType::kFloat32) {
+    absl::StrAppend(&expected, " below ", LeastInfinite(weights_dtype),
+                    " in magnitude, which stays finite in ",
+                    DataTypeName(weights_dtype), ", the type of the weights");
+  }
+  return Invalid(absl::StrCat("hidden_states at token ", index / rows.cols,
+                              ", column ", index % rows.cols),
+                 value, expected);
 }
 
 }  // namespace

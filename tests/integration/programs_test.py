@@ -183,9 +183,13 @@ class ProgramsTest(unittest.TestCase):
         hidden = self.info["hidden_size"]
         write_npy(self.path("narrow.npy"), [[1.0] * (hidden - 1)])
         write_npy(self.path("good.npy"), [[1.0] * hidden])
+        # Finite, but not in bfloat16, the type of the weights.
+        write_npy(self.path("huge.npy"), [[3.4e38] * hidden])
         for layer, inputs, message in (
                 (0, "narrow.npy", "expected at least one row of hidden size"),
-                (7, "good.npy", "7"), (0, "absent.npy", "absent.npy")):
+                (7, "good.npy", "7"),
+                (0, "huge.npy", "column 0 is 3.4e+38; expected a finite value"),
+                (0, "absent.npy", "absent.npy")):
             result = run("sparse-ffn-client", "forward", "--target",
                          self.tcp_target, "--layer", layer, "--inputs",
                          self.path(inputs), "--outputs", self.path("no.npy"))

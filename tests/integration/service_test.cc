@@ -138,8 +138,46 @@ std::vector<BadRequest> BadRequests() {
       {"infinity",
        with_value(-INFINITY),
        kInvalid,
-       {"-inf", "token 1, column 2", "float32"}},
+       {"-inf", "token 1, column 2", "a finite value"}},
   };
+}
+
+class UnsentTask final : public FfnTask {
+ public:
+  void Done(const absl::StatusOr<FfnTaskResult>& /*result*/) override {}
+};
+
+TEST(ReadRequestTest, RefusesWhatTheTypeOfTheWeightsCannotHold) {
+  struct Case {
+    DataType weights;
+    float value;
+    std::string words;  // Of the message; empty: taken.
+  };
+  const Case cases[] = {
+      {DataType::kFloat16, 1e6F, "token 1, column 2 is 1e+06; expected"},
+      {DataType::kFloat16, -65520, "below 65520 in magnitude"},
+      {DataType::kFloat16, 65504, ""},
+      {DataType::kBFloat16, -3.4e38F, "token 1, column 2 is -3.4e+38; "},
+      {DataType::kBFloat16, 3.4e38F, "finite in bfloat16"},
+      {DataType::kBFloat16, 3.38e38F, ""},
+      {DataType::kFloat32, 3.4e38F, ""},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.value);
+    RequestLimits limits = {kHiddenSize, kIntermediateSize, 8, c.weights, {0}};
+    v1::ForwardRequest request = MakeRequest(1, 2);
+    std::memcpy(request.mutable_hidden_states()->data() +
+                    (kHiddenSize + 2) * sizeof(float),
+                &c.value, sizeof(c.value));
+    UnsentTask task;
+    const absl::Status status = ReadRequest(request, limits, &task);
+    if (c.words.empty()) {
+      EXPECT_EQ(status, absl::OkStatus());
+    } else {
+      EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+      EXPECT_THAT(std::string(status.message()), HasSubstr(c.words));
+    }
+  }
 }
 
 TEST_P(ServiceTest, RefusesBadUnaryRequests) {

@@ -256,6 +256,16 @@ TEST_P(MatrixTest, FindsNonFiniteAtEveryPlace) {
   }
 }
 
+TEST_P(MatrixTest, KnowsTheLeastInfiniteMagnitude) {
+  EXPECT_EQ(LeastInfinite(DataType::kFloat16), 65520);
+  EXPECT_TRUE(std::isinf(LeastInfinite(DataType::kFloat32)));
+  for (DataType type : {DataType::kFloat16, DataType::kBFloat16}) {
+    const float least = LeastInfinite(type);
+    EXPECT_TRUE(std::isinf(RoundToType(least, type)));
+    EXPECT_TRUE(std::isfinite(RoundToType(std::nextafter(least, 0.0F), type)));
+  }
+}
+
 std::vector<int64_t> Targets() {
   std::vector<int64_t> targets;
   for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0;
