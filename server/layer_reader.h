@@ -14,6 +14,7 @@
 #include "kernels/ffn_backend.h"
 #include "kernels/matrix.h"
 #include "server/checkpoint/checkpoint.h"
+#include "server/checkpoint/weights_hash.h"
 
 namespace sparse_ffn {
 
@@ -33,15 +34,15 @@ class LayerReader {
 
   // Bytes read from the checkpoint so far.
   uint64_t bytes_read() const { return bytes_read_; }
-  // 32 hexadecimal digits over all layers read so far, in the order of reading.
-  std::string Hash() const;
+  // Of all layers read so far, in the order of reading.
+  const WeightsHash& hash() const { return hash_; }
 
  private:
   struct Free {
     void operator()(void* memory) const { std::free(memory); }
   };
   using Buffer = std::unique_ptr<std::byte, Free>;
-  struct Source;
+  struct Target;
   struct Scratch {
     Buffer stored;
     Buffer converted;
@@ -50,13 +51,10 @@ class LayerReader {
   LayerReader(const Checkpoint& checkpoint, DataType weights_dtype)
       : checkpoint_(&checkpoint), dtype_(weights_dtype) {}
   static absl::StatusOr<Buffer> Allocate(size_t bytes);
-  size_t RowsPerBlock(ConstMatrix tensor) const;
-  absl::Status ReadBlock(const Source& source, size_t block,
-                         const Scratch& scratch, char* digest) const;
-  absl::Status ConvertRows(const Source& source, ConstMatrix from,
+  absl::Status ReadBlock(const WeightBlock& block, const Target& target,
+                         const Scratch& scratch, BlockDigest* digest) const;
+  absl::Status ConvertRows(const std::string& name, ConstMatrix from,
                            Matrix to) const;
-  void AddToHash(int layer, const Source& source,
-                 const std::vector<char>& digests);
 
   const Checkpoint* checkpoint_;
   DataType dtype_;
@@ -64,7 +62,7 @@ class LayerReader {
   Buffer up_proj_;
   Buffer down_proj_;              // Transposed.
   std::vector<Scratch> scratch_;  // One for each worker.
-  std::string hash_input_;        // Digests of all blocks read so far.
+  WeightsHash hash_;
   uint64_t bytes_read_ = 0;
 };
 

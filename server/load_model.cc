@@ -165,7 +165,7 @@ absl::StatusOr<LoadResult> LoadLayers(
     if (progress) progress(now);
   }
   return LoadResult{backend.weights_bytes(), now.bytes_read, now.seconds,
-                    reader->Hash()};
+                    reader->hash().Hex()};
 }
 
 }  // namespace sparse_ffn

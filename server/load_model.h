@@ -63,10 +63,7 @@ struct LoadResult {
   uint64_t bytes_on_device = 0;
   uint64_t bytes_read = 0;
   double seconds = 0;
-  // 32 hexadecimal digits (XXH3, 128 bits) over the bytes of the tensors loaded
-  // as the checkpoint stores them, with their layers, shapes and types. Does
-  // not depend on shards, threads or the type converted to.
-  std::string weights_hash;
+  std::string weights_hash;  // See WeightsHash; of the layers loaded.
 };
 
 // Adds each layer of `plan` to `backend`, down_proj transposed, all converted

@@ -15,6 +15,8 @@
 #include "client/random_inputs.h"
 #include "kernels/matrix.h"
 #include "server/checkpoint/checkpoint.h"
+#include "server/checkpoint/parallel_blocks.h"
+#include "server/checkpoint/weights_hash.h"
 
 namespace sparse_ffn {
 namespace {
@@ -205,11 +207,46 @@ absl::StatusOr<RowsComparison> CheckLayer(const CheckSetup& setup,
   return all;
 }
 
+enum class HashVerdict { kSame, kDifferent, kNotCompared };
+
+// Answers depend on active neurons alone; the hash is of every weight.
+absl::StatusOr<HashVerdict> CompareHash(const CheckSetup& setup,
+                                        const Checkpoint& checkpoint) {
+  const std::vector<int> held(setup.info.layers().begin(),
+                              setup.info.layers().end());
+  const std::string& served = setup.info.weights_hash();
+  if (setup.layers != held || served.empty()) {
+    absl::PrintF("weights hash: not compared, %s\n",
+                 served.empty() ? "the server gives none"
+                                : "it is of all layers that the server holds");
+    return HashVerdict::kNotCompared;
+  }
+  absl::StatusOr<std::string> hash =
+      HashWeights(checkpoint, held, UsableProcessors());
+  if (!hash.ok()) return hash.status();
+  if (*hash == served) {
+    absl::PrintF("weights hash: %s on both sides\n", served);
+    return HashVerdict::kSame;
+  }
+  // A server's weights may have been converted from any other type.
+  const bool same_type = checkpoint.dtype() == setup.arithmetic.weights_dtype;
+  absl::PrintF(
+      "weights hash: the server's is %s, the checkpoint's %s: %s\n", served,
+      *hash,
+      same_type ? "the server holds other weights"
+                : absl::StrCat("not the same files; the checkpoint is stored "
+                               "in another type, ",
+                               DataTypeName(checkpoint.dtype())));
+  return same_type ? HashVerdict::kDifferent : HashVerdict::kNotCompared;
+}
+
 }  // namespace
 
 CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
   CLI::App* command = app->add_subcommand(
-      "check", "Compare a server's answers with its checkpoint");
+      "check",
+      "Compare a server's answers with its checkpoint; without --layers also "
+      "the hash of all weights, active or not");
   AddTargetOptions(command, &options->target);
   command
       ->add_option("--model", options->model,
@@ -253,13 +290,17 @@ absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options) {
     if (!comparison.ok()) return comparison.status();
     all.Merge(*comparison);
   }
+  const absl::StatusOr<HashVerdict> hash = CompareHash(*setup, *checkpoint);
+  if (!hash.ok()) return hash.status();
+  const bool passed = all.passed() && *hash != HashVerdict::kDifferent;
   absl::PrintF(
       "%s: worst error %.4g of tolerance %.4g (ratio %.3f), %d elements beyond "
-      "theirs, %d rows with a wrong active count, %d layers in %.1f s\n",
-      all.passed() ? "PASSED" : "FAILED", all.worst_error, all.worst_tolerance,
+      "theirs, %d rows with a wrong active count, %d layers in %.1f s%s\n",
+      passed ? "PASSED" : "FAILED", all.worst_error, all.worst_tolerance,
       all.worst_ratio, all.missed_elements, all.miscounted_rows,
-      setup->layers.size(), absl::ToDoubleSeconds(absl::Now() - start));
-  return all.passed();
+      setup->layers.size(), absl::ToDoubleSeconds(absl::Now() - start),
+      *hash == HashVerdict::kDifferent ? ", other weights" : "");
+  return passed;
 }
 
 }  // namespace sparse_ffn

@@ -29,8 +29,12 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options);
 // Sends rows through every layer in requests of several sizes, recomputes them
 // in double precision from the checkpoint, and prints for each layer and size
 // the worst error beside its tolerance and the active neurons of both sides.
-// True where every output is within its tolerance and every active count
-// agrees. An error where that could not be found out.
+// Where all layers that the server holds are checked, compares the weights hash
+// too: no answer shows the weights of neurons that were never active. A hash
+// that differs says nothing where the checkpoint has another type than the
+// server's weights, which may have been converted. True where every output is
+// within its tolerance, every active count agrees and the hash does not differ.
+// An error where that could not be found out.
 absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options);
 
 }  // namespace sparse_ffn

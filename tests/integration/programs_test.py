@@ -9,6 +9,7 @@ import ast
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -220,6 +221,39 @@ class ProgramsTest(unittest.TestCase):
         self.assertEqual(result.returncode, 2, result.stdout + result.stderr)
         self.assertIn("MISS", result.stdout)
         self.assertIn("FAILED", result.stdout)
+
+    def test_check_sees_weights_that_no_answer_depends_on(self):
+        model = self.make_model("silent", SEED, "--density", 0)
+        target = "unix:" + self.path("silent.sock")
+        with subprocess.Popen(
+                [program("sparse-ffn-server"), "--model", model, "--listen",
+                 target, "--metrics", "", "--backend", "cpu"],
+                stderr=subprocess.DEVNULL) as server:
+            self.addCleanup(server.kill)
+            good = run("sparse-ffn-client", "check", "--target", target,
+                       "--connect-timeout", 60, "--model", model)
+            changed = self.path("changed")
+            shutil.copytree(model, changed)
+            with open(os.path.join(changed, "model.safetensors"),
+                      "r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                last = file.read(1)[0]
+                file.seek(-1, os.SEEK_END)
+                file.write(bytes([last ^ 1]))
+            bad = run("sparse-ffn-client", "check", "--target", target,
+                      "--model", changed)
+            part = run("sparse-ffn-client", "check", "--target", target,
+                       "--model", changed, "--layers", "0-1")
+            server.terminate()
+        self.assertEqual(good.returncode, 0, good.stdout + good.stderr)
+        self.assertRegex(good.stdout,
+                         "weights hash: [0-9a-f]{32} on both sides")
+        self.assertEqual(bad.returncode, 2, bad.stdout + bad.stderr)
+        self.assertIn("the server holds other weights", bad.stdout)
+        self.assertIn("FAILED", bad.stdout)
+        self.assertNotIn("MISS", bad.stdout)
+        self.assertEqual(part.returncode, 0, part.stdout + part.stderr)
+        self.assertIn("weights hash: not compared", part.stdout)
 
     def test_check_errors(self):
         larger = self.make_model(

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/checkpoint/weights_hash.h"
 #include "tests/unit/checkpoint_files.h"
 
 namespace sparse_ffn {
@@ -175,12 +176,15 @@ TEST_F(LoadModelTest, SeveralBlocksAndWideRowsArriveWhole) {
   // Blocks of 4 MiB: several of each matrix, the last one shorter.
   WriteConfig(R"("hidden_act": "relu")", 1100, 2001);
   WriteLayers({0}, 1100, 2001);
+  absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   for (const DataType dtype : {DataType::kFloat32, DataType::kBFloat16}) {
     options_.weights_dtype = dtype;
     RecordingBackend backend;
     absl::StatusOr<LoadResult> result = Load(backend);
     ASSERT_TRUE(result.ok()) << result.status();
     ExpectLayer(backend, 0, 1100, 2001);
+    EXPECT_EQ(*HashWeights(*checkpoint, {0}, 2), result->weights_hash);
   }
 }
 
@@ -241,6 +245,23 @@ TEST_F(LoadModelTest, TheHashSeesWeightsAndLayersButNotShardsOrTypes) {
   }
   WriteBytes(folder_.File("model.safetensors.index.json"), index + "}}");
   EXPECT_EQ(hash, Hash());
+}
+
+TEST_F(LoadModelTest, TheHashCanBeHadWithoutLoading) {
+  WriteConfig(R"("hidden_act": "relu")");
+  WriteLayers({0, 3});
+  absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const std::string hash = Hash();
+  for (const size_t workers : {0, 1, 3}) {
+    EXPECT_EQ(*HashWeights(*checkpoint, {0, 3}, workers), hash);
+  }
+  EXPECT_NE(*HashWeights(*checkpoint, {3, 0}, 2), hash);
+  EXPECT_TRUE(absl::IsNotFound(HashWeights(*checkpoint, {1}, 2).status()));
+  options_.layers = {{3, 3}};
+  EXPECT_EQ(*HashWeights(*checkpoint, {3}, 2), Hash());
+  ASSERT_EQ(truncate(folder_.File("model.safetensors").c_str(), 5000), 0);
+  EXPECT_TRUE(absl::IsDataLoss(HashWeights(*checkpoint, {0}, 2).status()));
 }
 
 TEST_F(LoadModelTest, TakesOnlyTheLayersAskedFor) {
