@@ -1,28 +1,16 @@
 #include "server/load_model.h"
 
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/string_view.h"
 #include "server/checkpoint/json_reader.h"
 #include "server/checkpoint/parallel_blocks.h"
 #include "server/layer_reader.h"
 
 namespace sparse_ffn {
 namespace {
-
-constexpr size_t kMaxLayerDigits = 9;  // Always fits an int.
-
-bool ParseLayerNumber(absl::string_view text, int& layer) {
-  return !text.empty() && text.size() <= kMaxLayerDigits &&
-         text.find_first_not_of("0123456789") == absl::string_view::npos &&
-         absl::SimpleAtoi(text, &layer);
-}
 
 absl::StatusOr<Activation> ChooseActivation(const ModelOptions& options,
                                             const ModelConfig& config) {
@@ -74,45 +62,14 @@ absl::StatusOr<std::vector<int>> ChooseLayers(const ModelOptions& options,
                                               const Checkpoint& checkpoint) {
   const std::vector<int>& held = checkpoint.layers();
   if (options.layers.empty()) return held;
-  std::vector<int> chosen;
-  for (const LayerRange& range : options.layers) {
-    // The first missing layer ends the loop, so a huge range costs nothing.
-    for (int layer = range.first; layer <= range.last; ++layer) {
-      if (!std::binary_search(held.begin(), held.end(), layer)) {
-        return absl::NotFoundError(absl::StrCat(
-            options.folder, ": expected layer ", layer, ", found ", held.size(),
-            " layers from ", held.front(), " to ", held.back()));
-      }
-      chosen.push_back(layer);
-    }
-  }
-  return chosen;
+  const std::optional<int> missing = FirstLayerMissing(options.layers, held);
+  if (!missing.has_value()) return LayersOf(options.layers);
+  return absl::NotFoundError(absl::StrCat(options.folder, ": expected layer ",
+                                          *missing, ", found ", held.size(),
+                                          " layers, ", FormatLayers(held)));
 }
 
 }  // namespace
-
-absl::StatusOr<std::vector<LayerRange>> ParseLayerRanges(
-    const std::string& text) {
-  std::vector<LayerRange> ranges;
-  int previous = -1;
-  for (const absl::string_view part : absl::StrSplit(text, ',')) {
-    const std::pair<absl::string_view, absl::string_view> ends =
-        absl::StrSplit(part, absl::MaxSplits('-', 1));
-    const bool is_single = part.find('-') == absl::string_view::npos;
-    LayerRange range;
-    if (!ParseLayerNumber(ends.first, range.first) ||
-        !ParseLayerNumber(is_single ? ends.first : ends.second, range.last) ||
-        range.first <= previous || range.last < range.first) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "layers: expected ascending numbers and ranges such as 0-3,8, "
-          "found ",
-          Quoted(text)));
-    }
-    previous = range.last;
-    ranges.push_back(range);
-  }
-  return ranges;
-}
 
 absl::StatusOr<ModelPlan> OpenModel(const ModelOptions& options) {
   absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(options.folder);

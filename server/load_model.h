@@ -14,19 +14,9 @@
 #include "kernels/ffn_backend.h"
 #include "kernels/matrix.h"
 #include "server/checkpoint/checkpoint.h"
+#include "server/checkpoint/layer_ranges.h"
 
 namespace sparse_ffn {
-
-// Layers first to last, both included.
-struct LayerRange {
-  int first = 0;
-  int last = 0;
-};
-
-// Parses "0-15", "7" or "0-3,8": ranges that ascend and do not overlap.
-// INVALID_ARGUMENT otherwise.
-absl::StatusOr<std::vector<LayerRange>> ParseLayerRanges(
-    const std::string& text);
 
 struct ModelOptions {
   std::string folder;

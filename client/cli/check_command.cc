@@ -49,11 +49,15 @@ absl::Status CompareSizes(const Checkpoint& checkpoint,
 
 absl::Status ChooseLayers(const CheckCommandOptions& options,
                           const Checkpoint& checkpoint, CheckSetup* setup) {
-  std::vector<int> wanted;
-  if (!options.layers.empty()) {
-    absl::StatusOr<std::vector<int>> parsed = ParseLayerList(options.layers);
-    if (!parsed.ok()) return parsed.status();
-    wanted = *std::move(parsed);
+  std::vector<LayerRange> wanted;
+  if (options.layers.has_value()) {
+    absl::StatusOr<std::vector<LayerRange>> ranges =
+        ParseLayerRanges(*options.layers);
+    if (!ranges.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--layers: ", ranges.status().message()));
+    }
+    wanted = *std::move(ranges);
   }
   const std::vector<int> held(setup->info.layers().begin(),
                               setup->info.layers().end());
@@ -260,9 +264,10 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
                    "Send requests of 1, 2, ... up to this many tokens "
                    "(default: a few sizes up to 64)")
       ->check(CLI::PositiveNumber);
-  command->add_option("--layers", options->layers,
-                      "Layers, such as 0-3,7 (default: all that the server "
-                      "holds)");
+  command->add_option_function<std::string>(
+      "--layers",
+      [options](const std::string& text) { options->layers = text; },
+      "Layers, such as 0-3,7 (default: all that the server holds)");
   command
       ->add_option("--dtype", options->dtype,
                    "Type on the wire: float32, float16 or bfloat16")

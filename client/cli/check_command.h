@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "CLI/CLI.hpp"
@@ -15,10 +16,10 @@ namespace sparse_ffn {
 struct CheckCommandOptions {
   TargetOptions target;
   std::string model;
-  std::string inputs;             // Empty: random rows.
-  size_t tokens = 0;              // 0: a few counts.
-  std::string layers;             // Empty: all that the server holds.
-  std::string dtype = "float32";  // On the wire.
+  std::string inputs;                 // Empty: random rows.
+  size_t tokens = 0;                  // 0: a few counts.
+  std::optional<std::string> layers;  // Default: all that the server holds.
+  std::string dtype = "float32";      // On the wire.
   std::string execution = "auto";
   uint64_t seed = 1;
 };

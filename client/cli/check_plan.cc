@@ -1,63 +1,39 @@
 #include "client/cli/check_plan.h"
 
 #include <algorithm>
-#include <set>
+#include <optional>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 
 namespace sparse_ffn {
 namespace {
 
 constexpr size_t kUsualRows = 64;
 constexpr size_t kUsualTokenCounts[] = {1, 2, 3, 7, 8, 16, 33};
-constexpr int kMaxLayers = 10000;
 
 bool Contains(const std::vector<int>& ascending, int layer) {
   return std::binary_search(ascending.begin(), ascending.end(), layer);
 }
 
-bool ParseRange(absl::string_view text, int* first, int* last) {
-  const std::pair<absl::string_view, absl::string_view> ends =
-      absl::StrSplit(text, absl::MaxSplits('-', 1));
-  const bool single = text.find('-') == absl::string_view::npos;
-  return absl::SimpleAtoi(ends.first, first) &&
-         absl::SimpleAtoi(single ? ends.first : ends.second, last) &&
-         *first >= 0 && *last >= *first && *last - *first < kMaxLayers;
-}
-
 }  // namespace
 
-absl::StatusOr<std::vector<int>> ParseLayerList(const std::string& text) {
-  std::set<int> layers;
-  for (const absl::string_view part : absl::StrSplit(text, ',')) {
-    int first = 0;
-    int last = 0;
-    if (!ParseRange(part, &first, &last) || layers.size() > kMaxLayers) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "layers '", text, "': expected numbers and ranges such as 0-3,7"));
-    }
-    for (int layer = first; layer <= last; ++layer) layers.insert(layer);
-  }
-  return std::vector<int>(layers.begin(), layers.end());
-}
-
 absl::StatusOr<std::vector<int>> LayersToCheck(
-    const std::vector<int>& wanted, const std::vector<int>& server_layers,
+    const std::vector<LayerRange>& wanted,
+    const std::vector<int>& server_layers,
     const std::vector<int>& checkpoint_layers) {
-  const std::vector<int>& layers = wanted.empty() ? server_layers : wanted;
+  const std::optional<int> not_served =
+      FirstLayerMissing(wanted, server_layers);
+  if (not_served.has_value()) {
+    return absl::NotFoundError(absl::StrCat("the server does not hold layer ",
+                                            *not_served, ", only ",
+                                            FormatLayers(server_layers)));
+  }
+  std::vector<int> layers = wanted.empty() ? server_layers : LayersOf(wanted);
   for (const int layer : layers) {
-    if (!Contains(server_layers, layer)) {
-      return absl::NotFoundError(
-          absl::StrCat("the server does not hold layer ", layer, ", only ",
-                       absl::StrJoin(server_layers, ", ")));
-    }
     if (!Contains(checkpoint_layers, layer)) {
-      return absl::NotFoundError(
-          absl::StrCat("the checkpoint has no layer ", layer, ", only ",
-                       absl::StrJoin(checkpoint_layers, ", ")));
+      return absl::NotFoundError(absl::StrCat("the checkpoint has no layer ",
+                                              layer, ", only ",
+                                              FormatLayers(checkpoint_layers)));
     }
   }
   return layers;

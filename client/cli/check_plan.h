@@ -3,23 +3,19 @@
 #define SPARSE_FFN_CLIENT_CLI_CHECK_PLAN_H_
 
 #include <cstddef>
-#include <cstdint>
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/checkpoint/layer_ranges.h"
 
 namespace sparse_ffn {
-
-// "0-3,7" as {0, 1, 2, 3, 7}; ascending, without repetition. INVALID_ARGUMENT
-// where `text` is something else or names more than 10000 layers.
-absl::StatusOr<std::vector<int>> ParseLayerList(const std::string& text);
 
 // The layers of `wanted` (all that the server holds where it is empty).
 // NOT_FOUND, naming the layer and the side, where server or checkpoint lacks
 // one. Both lists ascend.
 absl::StatusOr<std::vector<int>> LayersToCheck(
-    const std::vector<int>& wanted, const std::vector<int>& server_layers,
+    const std::vector<LayerRange>& wanted,
+    const std::vector<int>& server_layers,
     const std::vector<int>& checkpoint_layers);
 
 // How many rows are sent in all and in one request.

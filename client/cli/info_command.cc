@@ -1,30 +1,16 @@
 #include "client/cli/info_command.h"
 
-#include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
+#include "server/checkpoint/layer_ranges.h"
 
 namespace sparse_ffn {
 namespace {
-
-// "0-3, 7" for {0, 1, 2, 3, 7}.
-std::string Ranges(const std::vector<uint32_t>& ascending) {
-  std::string text;
-  for (size_t i = 0; i < ascending.size(); ++i) {
-    const size_t first = i;
-    while (i + 1 < ascending.size() && ascending[i + 1] == ascending[i] + 1) {
-      ++i;
-    }
-    if (first > 0) absl::StrAppend(&text, ", ");
-    absl::StrAppend(&text, ascending[first]);
-    if (i > first) absl::StrAppend(&text, "-", ascending[i]);
-  }
-  return text;
-}
 
 std::string DataTypeText(v1::DataType wire) {
   const absl::StatusOr<DataType> dtype = FromWire(wire);
@@ -32,11 +18,11 @@ std::string DataTypeText(v1::DataType wire) {
 }
 
 void PrintText(const v1::GetModelInfoReply& info) {
-  const std::vector<uint32_t> layers(info.layers().begin(),
-                                     info.layers().end());
+  const std::vector<int> layers(info.layers().begin(), info.layers().end());
   const std::pair<const char*, std::string> lines[] = {
       {"model", info.model_name()},
-      {"layers held", absl::StrCat(layers.size(), " (", Ranges(layers), ")")},
+      {"layers held",
+       absl::StrCat(layers.size(), " (", FormatLayers(layers), ")")},
       {"hidden size", absl::StrCat(info.hidden_size())},
       {"intermediate size", absl::StrCat(info.intermediate_size())},
       {"weights", DataTypeText(info.weights_dtype())},

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "server/checkpoint/layer_ranges.h"
 
 namespace sparse_ffn {
 namespace {
@@ -46,7 +47,7 @@ absl::Status CheckLayer(uint32_t layer, const RequestLimits& limits) {
   }
   return absl::NotFoundError(
       absl::StrCat("layer ", layer, " is not held; this server holds layers ",
-                   LayerRanges(limits.layers)));
+                   FormatLayers({limits.layers.begin(), limits.layers.end()})));
 }
 
 absl::Status CheckFinite(const ConstMatrix& rows, DataType weights_dtype) {
@@ -142,20 +143,6 @@ v1::DataType WireDataType(DataType dtype) {
       break;
   }
   return v1::DATA_TYPE_BFLOAT16;
-}
-
-std::string LayerRanges(const std::vector<uint32_t>& layers) {
-  std::string text;
-  for (size_t i = 0; i < layers.size();) {
-    size_t last = i;
-    while (last + 1 < layers.size() && layers[last + 1] == layers[last] + 1) {
-      ++last;
-    }
-    absl::StrAppend(&text, text.empty() ? "" : ", ", layers[i]);
-    if (last > i) absl::StrAppend(&text, "-", layers[last]);
-    i = last + 1;
-  }
-  return text;
 }
 
 }  // namespace sparse_ffn

@@ -37,9 +37,6 @@ void WriteReply(const v1::ForwardRequest& request, const RequestLimits& limits,
 
 v1::DataType WireDataType(DataType dtype);
 
-// "0-3, 8" for {0, 1, 2, 3, 8}.
-std::string LayerRanges(const std::vector<uint32_t>& layers);
-
 }  // namespace sparse_ffn
 
 #endif  // SPARSE_FFN_SERVER_SERVICE_FORWARD_MESSAGES_H_
