@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/batcher.h"
+#include "server/checkpoint/layer_ranges.h"
 #include "server/config.h"
 #include "server/load_model.h"
 #include "server/logging.h"
@@ -108,6 +109,16 @@ BatcherOptions MakeBatcherOptions(const ServerConfig& config,
   return options;
 }
 
+void WarnOfAbsentLayers(const ModelOptions& options, const ModelPlan& plan) {
+  const size_t expected = plan.checkpoint.config().num_hidden_layers;
+  const std::vector<int>& held = plan.checkpoint.layers();
+  if (!options.layers.empty() || held.size() == expected) return;
+  LogWarning("the checkpoint holds fewer layers than its config.json says",
+             {{"layers_held", held.size()},
+              {"num_hidden_layers", expected},
+              {"layers", FormatLayers(held)}});
+}
+
 absl::StatusOr<LoadResult> Load(const ModelPlan& plan, FfnBackend* backend,
                                 FfnServer* server) {
   absl::StatusOr<LoadResult> loaded =
@@ -181,6 +192,7 @@ absl::Status ServeUntilStopped(const ServerConfig& config, Batcher* batcher,
 absl::Status RunServer(const ServerConfig& config) {
   absl::StatusOr<ModelPlan> plan = OpenModel(config.model);
   if (!plan.ok()) return plan.status();
+  WarnOfAbsentLayers(config.model, *plan);
   plan->config.max_batch_tokens = config.max_batch_tokens;
   Metrics metrics(SPARSE_FFN_VERSION);
   std::unique_ptr<FfnServer> server;

@@ -28,9 +28,10 @@ def program(name):
 class Server:
     """A server on a free port, up when the constructor returns."""
 
-    def __init__(self, model, *arguments, listen=("127.0.0.1:0",)):
+    def __init__(self, model, *arguments, listen=("127.0.0.1:0",),
+                 metrics="127.0.0.1:0"):
         command = [program("sparse-ffn-server"), "--model", model,
-                   "--backend", "cpu", "--metrics", "127.0.0.1:0"]
+                   "--backend", "cpu", "--metrics", metrics]
         for address in listen:
             command += ["--listen", address]
         self.log = []
@@ -268,6 +269,25 @@ class ServerProcessTest(unittest.TestCase):
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file)
         self.assertIn("silu", self.refused_model(broken))
+
+    def test_warns_of_absent_layers(self):
+        part = self.path("part")
+        shutil.copytree(self.model, part)
+        path = os.path.join(part, "config.json")
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+        config["num_hidden_layers"] = 9
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        for arguments, warnings in (((), 1), (("--layers", "0-3"), 0)):
+            server = Server(part, *arguments, metrics="")
+            self.addCleanup(server.close)
+            self.assertEqual(server.stop(), 0, server.log)
+            lines = [line for line in server.log if "level=warning" in line]
+            self.assertEqual(len(lines), warnings, server.log)
+            if lines:
+                self.assertIn("layers_held=4 num_hidden_layers=9 layers=0-3",
+                              lines[0])
 
     def test_flags(self):
         self.assertIn("--bogus", self.refused("--bogus"))
