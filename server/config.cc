@@ -10,11 +10,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "kernels/matrix.h"
 
 namespace sparse_ffn {
 namespace {
 
 constexpr size_t kMostQueuedTokens = size_t{1} << 24;
+constexpr double kMostDrainSeconds = 86400;
 
 // Flags whose text is looked at after the parser is done.
 struct FlagText {
@@ -89,15 +91,24 @@ void AddServingFlags(CLI::App* app, ServerConfig* config) {
       ->type_name("TOKENS")
       ->capture_default_str();
   app->add_option("--drain-seconds", config->drain_seconds,
-                  "Longest time, in seconds, that accepted requests get to "
-                  "finish after SIGTERM or SIGINT")
-      ->check(CLI::Range(0.0, 86400.0))
+                  "Longest time, in seconds, 0 to 86400, that accepted "
+                  "requests get to finish after SIGTERM or SIGINT")
       ->type_name("SECONDS")
       ->capture_default_str();
 }
 
 absl::Status FlagError(const std::string& message) {
   return absl::InvalidArgumentError(message);
+}
+
+// The parser would take an empty value for none, or for 0.
+absl::Status CheckNoneIsEmpty(const std::vector<std::string>& args) {
+  for (size_t i = 0; i < args.size(); ++i) {
+    if (!args[i].empty() || (i > 0 && args[i - 1] == "--metrics")) continue;
+    return FlagError(absl::StrCat(i > 0 ? args[i - 1] : "the first argument",
+                                  ": expected a value, found \"\""));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<DataType> ParseWeightsDtype(const std::string& name) {
@@ -184,6 +195,13 @@ absl::Status Settle(const FlagText& text, ServerConfig* config) {
   if (config->listen.empty()) config->listen = {"127.0.0.1:50051"};
   absl::Status addresses = CheckAddresses(*config);
   if (!addresses.ok()) return addresses;
+  // Negated, so that NaN is refused.
+  if (!(config->drain_seconds >= 0 &&
+        config->drain_seconds <= kMostDrainSeconds)) {
+    return FlagError(absl::StrCat("--drain-seconds: ", config->drain_seconds,
+                                  " is not a number of seconds from 0 to ",
+                                  kMostDrainSeconds));
+  }
   if (config->max_queued_tokens < config->max_batch_tokens) {
     return FlagError(absl::StrCat(
         "--max-queued-tokens ", config->max_queued_tokens,
@@ -208,6 +226,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(std::vector<std::string> args) {
   // The parser takes "--metrics=" for a flag without its value.
   const auto none = std::find(args.begin(), args.end(), "--metrics=");
   if (none != args.end()) args.insert(args.erase(none), {"--metrics", ""});
+  absl::Status none_empty = CheckNoneIsEmpty(args);
+  if (!none_empty.ok()) return none_empty;
   std::reverse(args.begin(), args.end());  // As the parser wants a vector.
   try {
     app.parse(args);

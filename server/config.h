@@ -9,7 +9,6 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/ffn_backend.h"
-#include "kernels/matrix.h"
 #include "server/load_model.h"
 
 namespace sparse_ffn {

@@ -98,7 +98,8 @@ TEST(ConfigTest, HelpSaysUnitsAndDefaults) {
        {"--model", "--listen", "--metrics", "--backend", "--device",
         "--max-batch-tokens TOKENS", "256", "--max-queued-tokens TOKENS",
         "4096", "--threads", "--layers", "--activation", "--threshold",
-        "--weights-dtype", "127.0.0.1:50051", "127.0.0.1:9090"}) {
+        "--weights-dtype", "--drain-seconds SECONDS", "127.0.0.1:50051",
+        "127.0.0.1:9090"}) {
     EXPECT_THAT(*line->print, HasSubstr(text));
   }
 }
@@ -145,11 +146,26 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{{"--model", "m", "--metrics", "unix:/x"}, "--metrics"},
         BadLine{{"--model", "m", "--metrics", "9090"}, "--metrics"},
         BadLine{{"--model", "m", "--layers", "5-1"}, "--layers"},
+        BadLine{{"--model", "m", "--layers", ""},
+                "--layers: expected a value, found \"\""},
+        BadLine{{"--model", "m", "--layers="}, "--layers"},
         BadLine{{"--model", "m", "--activation", "silu"}, "silu"},
+        BadLine{{"--model", "m", "--activation", ""}, "--activation"},
+        BadLine{{"--model", "m", "--threshold", ""}, "--threshold"},
         BadLine{{"--model", "m", "--threshold", "-1"}, "--threshold"},
         BadLine{{"--model", "m", "--threshold", "nan"}, "--threshold"},
         BadLine{{"--model", "m", "--weights-dtype", "int8"}, "int8"},
-        BadLine{{"--model", "m", "--drain-seconds", "-1"}, "drain-seconds"}));
+        BadLine{{"--model", "m", "--weights-dtype", ""}, "--weights-dtype"},
+        BadLine{{"--model", "m", "--drain-seconds", "-1"},
+                "--drain-seconds: -1 is not a number of seconds from 0 to "
+                "86400"},
+        BadLine{{"--model", "m", "--drain-seconds", "inf"}, "inf is not"},
+        BadLine{{"--model", "m", "--drain-seconds", "-inf"}, "-inf is not"},
+        BadLine{{"--model", "m", "--drain-seconds", "86401"}, "86401"},
+        BadLine{{"--model", "m", "--drain-seconds", ""}, "drain-seconds"},
+        BadLine{{"--model", ""}, "--model: expected a value"},
+        BadLine{{""}, "the first argument"},
+        BadLine{{"--model", "m", "--drain-seconds", "nan"}, "nan is not"}));
 
 TEST(LoggingTest, QuotesWhatIsNotPlain) {
   EXPECT_EQ(FormatLogRecord("model loaded", {{"layers", 4},
