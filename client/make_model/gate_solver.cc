@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -29,18 +28,22 @@ void RoundTo(DataType dtype, float* row, size_t size,
 
 }  // namespace
 
+absl::Status GateSolver::CheckRows(size_t rows, size_t hidden_size) {
+  if (rows <= hidden_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected at most ", hidden_size,
+                   " activation rows, as many as the hidden size, found ", rows,
+                   ": a neuron has ", hidden_size,
+                   " weights and cannot be given more scores than that"));
+}
+
 absl::StatusOr<GateSolver> GateSolver::Create(std::vector<float> inputs,
                                               size_t hidden_size) {
   GateSolver solver;
   solver.cols_ = hidden_size;
   solver.rows_ = inputs.size() / hidden_size;
-  if (solver.rows_ > hidden_size) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("expected at most ", hidden_size,
-                     " activation rows, as many as the hidden size, found ",
-                     solver.rows_, ": a neuron has ", hidden_size,
-                     " weights and cannot be given more scores than that"));
-  }
+  absl::Status checked = CheckRows(solver.rows_, hidden_size);
+  if (!checked.ok()) return checked;
   solver.exact_inputs_.assign(inputs.begin(), inputs.end());
   solver.inputs_ = std::move(inputs);
   if (!solver.Factorise()) {

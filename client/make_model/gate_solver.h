@@ -23,8 +23,12 @@ class GateSolver {
     std::vector<double> residual;
   };
 
+  // INVALID_ARGUMENT where rows > hidden_size: then no weights give arbitrary
+  // scores.
+  static absl::Status CheckRows(size_t rows, size_t hidden_size);
+
   // `inputs`: [t, hidden_size]. INVALID_ARGUMENT where t > hidden_size, or the
-  // rows depend on each other: then no weights give arbitrary scores.
+  // rows depend on each other, with the same consequence.
   static absl::StatusOr<GateSolver> Create(std::vector<float> inputs,
                                            size_t hidden_size);
 

@@ -33,6 +33,11 @@ absl::StatusOr<Replay> ReadReplay(const ModelSpec& spec) {
         " columns, the intermediate size, found [", file->rows, ", ",
         file->cols, "]"));
   }
+  absl::Status rows = GateSolver::CheckRows(file->rows, spec.hidden_size);
+  if (!rows.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(spec.replay, ": ", rows.message()));
+  }
   std::vector<float> values(file->rows * file->cols);
   Convert(file->view(),
           {values.data(), file->rows, file->cols, DataType::kFloat32});
@@ -79,8 +84,7 @@ absl::StatusOr<LayerMaker> LayerMaker::Create(const ModelSpec& spec) {
       spec, GateDistribution(hidden, replay->density, spec.threshold, scale));
   maker.wanted_ = std::move(replay->wanted);
   maker.score_scale_ = scale;
-  maker.inputs_ =
-      RandomInputs(std::min(replay->rows, hidden + 1), hidden, spec.seed);
+  maker.inputs_ = RandomInputs(replay->rows, hidden, spec.seed);
   absl::StatusOr<GateSolver> solver = GateSolver::Create(maker.inputs_, hidden);
   if (!solver.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(
