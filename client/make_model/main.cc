@@ -61,7 +61,11 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "Activation rows (.npy, float16 or float32, a column for "
                  "each neuron) that inputs.npy is to reproduce")
       ->excludes(density);
-  app.add_option("--out", flags.spec.out, "Folder to write")->required();
+  app.add_option("--out", flags.spec.out,
+                 "Folder to write. A model that was made there before is "
+                 "replaced, all its files; a folder with another checkpoint "
+                 "(one without inputs.npy) is refused")
+      ->required();
 }
 
 absl::StatusOr<ModelSpec> SpecFrom(const Flags& flags) {

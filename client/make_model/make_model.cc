@@ -1,18 +1,13 @@
 #include "client/make_model/make_model.h"
 
-#include <unistd.h>
-
-#include <cerrno>
-#include <filesystem>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "client/make_model/layer_maker.h"
+#include "client/make_model/output_folder.h"
 #include "client/npy.h"
 #include "server/checkpoint/model_config.h"
 #include "server/checkpoint/safetensors_writer.h"
@@ -24,15 +19,6 @@ namespace {
 
 constexpr Projection kProjections[] = {Projection::kGate, Projection::kUp,
                                        Projection::kDown};
-constexpr char kSingleName[] = "model.safetensors";
-constexpr char kIndexName[] = "model.safetensors.index.json";
-
-std::string ShardName(const ModelSpec& spec, size_t shard) {
-  if (spec.shards == 1) return kSingleName;
-  return absl::StrFormat("model-%05d-of-%05d.safetensors", shard + 1,
-                         spec.shards);
-}
-
 // Layers [first, last) of a shard.
 std::pair<size_t, size_t> LayersOf(const ModelSpec& spec, size_t shard) {
   return {shard * spec.num_layers / spec.shards,
@@ -90,7 +76,7 @@ absl::Status WriteShard(
     const std::function<void(const MakeProgress&)>& progress) {
   const std::vector<TensorSpec> tensors = TensorsOf(spec, shard);
   absl::StatusOr<SafetensorsWriter> writer = SafetensorsWriter::Create(
-      absl::StrCat(spec.out, "/", ShardName(spec, shard)), tensors);
+      absl::StrCat(spec.out, "/", ShardFile(shard, spec.shards)), tensors);
   if (!writer.ok()) return writer.status();
   uint64_t bytes = 0;
   for (const TensorSpec& tensor : tensors) bytes += tensor.bytes();
@@ -105,24 +91,16 @@ absl::Status WriteShard(
   return writer->Finish();
 }
 
-// A reader prefers the single file, so one of an earlier model must go.
-absl::Status RemoveOther(const ModelSpec& spec) {
-  const std::string path =
-      absl::StrCat(spec.out, "/", spec.shards == 1 ? kIndexName : kSingleName);
-  if (unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
-  return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be removed"));
-}
-
 absl::Status WriteIndex(const ModelSpec& spec) {
   ShardIndex index;
   uint64_t bytes = 0;
   for (size_t shard = 0; shard < spec.shards; ++shard) {
     for (const TensorSpec& tensor : TensorsOf(spec, shard)) {
-      index[tensor.name] = ShardName(spec, shard);
+      index[tensor.name] = ShardFile(shard, spec.shards);
       bytes += tensor.bytes();
     }
   }
-  return WriteShardIndex(index, bytes, absl::StrCat(spec.out, "/", kIndexName));
+  return WriteShardIndex(index, bytes, absl::StrCat(spec.out, "/", kIndexFile));
 }
 
 absl::Status WriteConfig(const ModelSpec& spec) {
@@ -133,7 +111,7 @@ absl::Status WriteConfig(const ModelSpec& spec) {
   config.hidden_act = spec.activation;
   if (spec.activation == "fatrelu") config.hidden_act_param = spec.threshold;
   return WriteModelConfig(config, DataTypeName(spec.dtype),
-                          absl::StrCat(spec.out, "/config.json"));
+                          absl::StrCat(spec.out, "/", kConfigFile));
 }
 
 }  // namespace
@@ -145,19 +123,14 @@ absl::Status MakeModel(
   if (!status.ok()) return status;
   absl::StatusOr<LayerMaker> maker = LayerMaker::Create(spec);
   if (!maker.ok()) return maker.status();
-  std::error_code error;
-  std::filesystem::create_directories(spec.out, error);
-  if (error) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(spec.out, ": cannot be made a folder: ", error.message()));
-  }
-  status = RemoveOther(spec);
-  if (status.ok()) status = WriteConfig(spec);
+  status = PrepareFolder(spec.out, spec.shards);
+  // First: it says that what comes after it was made here.
   if (status.ok()) {
     status = WriteNpy({maker->inputs().data(), maker->rows(), spec.hidden_size,
                        DataType::kFloat32},
-                      absl::StrCat(spec.out, "/inputs.npy"));
+                      absl::StrCat(spec.out, "/", kInputsFile));
   }
+  if (status.ok()) status = WriteConfig(spec);
   MakeProgress now;
   now.layers_total = spec.num_layers;
   for (size_t shard = 0; shard < spec.shards && status.ok(); ++shard) {

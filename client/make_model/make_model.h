@@ -18,8 +18,8 @@ struct MakeProgress {
 };
 
 // Writes config.json, inputs.npy (float32 [rows, hidden]) and model.safetensors
-// or, with more than one shard, its shards and index; takes away what an
-// earlier model in the folder left under these names. up_proj and down_proj are
+// or, with more than one shard, its shards and index, in the place of an
+// earlier model made there (see PrepareFolder). up_proj and down_proj are
 // normal, of a size that keeps outputs near 1; gate_proj follows the density or
 // the replay. Same spec, same bytes, whatever the machine and its threads.
 // Holds one matrix in memory. `progress` is called after each layer, on this

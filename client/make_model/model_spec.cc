@@ -1,7 +1,5 @@
 #include "client/make_model/model_spec.h"
 
-#include <cmath>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 

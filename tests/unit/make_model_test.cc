@@ -5,10 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -95,6 +97,13 @@ class MakeModelTest : public testing::Test {
   std::string Error() {
     return std::string(MakeModel(spec_, nullptr).message());
   }
+  std::vector<std::string> Names() {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(spec_.out)) {
+      names.push_back(entry.path().filename().string());
+    }
+    return names;
+  }
   std::string Bytes(const std::string& name) {
     return ReadBytes(spec_.out + "/" + name);
   }
@@ -176,16 +185,38 @@ TEST_F(MakeModelTest, ShardsHoldTheSameWeights) {
   EXPECT_THAT(layers_done, testing::ElementsAre(1, 2, 3, 4, 5));
   const std::string hash = hash_of();
   EXPECT_THAT(hash, testing::MatchesRegex("[0-9a-f]{32}"));
-  // Into the same folder: nothing of the earlier model may be in the way.
+  // Into the same folder: of the earlier model nothing may stay.
+  const std::string kept = "model-1-of-3.safetensors";
+  WriteBytes(spec_.out + "/" + kept, "of somebody else");
   spec_.shards = 3;
   ASSERT_EQ(MakeModel(spec_, nullptr), absl::OkStatus());
-  EXPECT_EQ(Bytes("model.safetensors"), "");
-  EXPECT_NE(Bytes("model-00003-of-00003.safetensors"), "");
+  EXPECT_THAT(Names(),
+              testing::UnorderedElementsAre("config.json", "inputs.npy", kept,
+                                            "model-00001-of-00003.safetensors",
+                                            "model-00002-of-00003.safetensors",
+                                            "model-00003-of-00003.safetensors",
+                                            "model.safetensors.index.json"));
   EXPECT_EQ(hash, hash_of());
   spec_.shards = 1;
   ASSERT_EQ(MakeModel(spec_, nullptr), absl::OkStatus());
-  EXPECT_EQ(Bytes("model.safetensors.index.json"), "");
+  EXPECT_THAT(Names(),
+              testing::UnorderedElementsAre("config.json", "inputs.npy", kept,
+                                            "model.safetensors"));
   EXPECT_EQ(hash, hash_of());
+}
+
+TEST_F(MakeModelTest, ACheckpointOfSomebodyElseIsLeftAlone) {
+  spec_.out = folder_.path();
+  for (const char* name : {"config.json", "model-00001-of-00002.safetensors",
+                           "model.safetensors.index.json"}) {
+    WriteBytes(folder_.File(name), "precious");
+    EXPECT_THAT(Error(), HasSubstr("found one without inputs.npy"));
+    EXPECT_EQ(Bytes(name), "precious");
+    EXPECT_THAT(Names(), testing::ElementsAre(name));
+    ASSERT_EQ(unlink(folder_.File(name).c_str()), 0);
+  }
+  WriteBytes(folder_.File("notes.txt"), "in nobody's way");
+  EXPECT_EQ(MakeModel(spec_, nullptr), absl::OkStatus());
 }
 
 TEST_F(MakeModelTest, ReachesTheDensity) {
@@ -273,8 +304,9 @@ TEST_F(MakeModelTest, ReplaysRealActivations) {
 }
 
 TEST_F(MakeModelTest, ReplaysThatCannotBeAreErrors) {
-  WriteActivations(257);
+  WriteActivations(300);
   EXPECT_THAT(Error(), HasSubstr("expected at most 256 activation rows"));
+  EXPECT_THAT(Error(), HasSubstr("found 300"));
   WriteActivations(10);
   ++spec_.intermediate_size;
   EXPECT_THAT(Error(), HasSubstr("602 columns, the intermediate size, found "
