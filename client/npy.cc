@@ -178,6 +178,17 @@ absl::StatusOr<NpyArray> ReadNpy(const std::string& path) {
       absl::StrCat(path, ": ", std::string(array.status().message())));
 }
 
+absl::StatusOr<NpyArray> ReadHiddenStates(const std::string& path,
+                                          size_t hidden_size) {
+  absl::StatusOr<NpyArray> array = ReadNpy(path);
+  if (!array.ok() || (array->rows > 0 && array->cols == hidden_size)) {
+    return array;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      path, ": expected at least one row of hidden size ", hidden_size,
+      ", found [", array->rows, ", ", array->cols, "]"));
+}
+
 absl::Status WriteNpy(ConstMatrix matrix, const std::string& path) {
   if (matrix.dtype == DataType::kBFloat16) {
     return absl::InvalidArgumentError(absl::StrCat(

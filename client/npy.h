@@ -29,6 +29,11 @@ struct NpyArray {
 // be as long as its header says.
 absl::StatusOr<NpyArray> ReadNpy(const std::string& path);
 
+// Hidden states for a model: as ReadNpy, and INVALID_ARGUMENT unless there is
+// at least one row, of `hidden_size` columns.
+absl::StatusOr<NpyArray> ReadHiddenStates(const std::string& path,
+                                          size_t hidden_size);
+
 // Writes float32 or float16; INVALID_ARGUMENT for bfloat16. A file that is
 // already there stays until the new one is complete.
 absl::Status WriteNpy(ConstMatrix matrix, const std::string& path);

@@ -90,14 +90,10 @@ absl::Status ChooseRows(const CheckCommandOptions& options, CheckSetup* setup) {
   const size_t hidden_size = setup->info.hidden_size();
   NpyArray inputs;
   if (!options.inputs.empty()) {
-    absl::StatusOr<NpyArray> read = ReadNpy(options.inputs);
+    absl::StatusOr<NpyArray> read =
+        ReadHiddenStates(options.inputs, hidden_size);
     if (!read.ok()) return read.status();
     inputs = *std::move(read);
-    if (inputs.rows == 0 || inputs.cols != hidden_size) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          options.inputs, " holds [", inputs.rows, ", ", inputs.cols,
-          "], expected at least one row of hidden size ", hidden_size));
-    }
   }
   absl::StatusOr<CheckSizes> sizes = ChooseCheckSizes(
       options.tokens, setup->info.max_batch_tokens(), inputs.rows);

@@ -29,16 +29,6 @@ Matrix RowRange(Matrix matrix, size_t first, size_t rows) {
   return {matrix.row(first), rows, matrix.cols, matrix.dtype};
 }
 
-absl::Status CheckShape(const NpyArray& inputs, const std::string& path,
-                        const v1::GetModelInfoReply& info) {
-  if (inputs.rows > 0 && inputs.cols == info.hidden_size()) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      path, " holds [", inputs.rows, ", ", inputs.cols,
-      "], expected at least one row of hidden size ", info.hidden_size()));
-}
-
 void PrintHeading() {
   absl::PrintF("%8s %6s %-6s %9s %6s %9s %9s %9s %9s %10s %10s\n", "row",
                "tokens", "path", "sparsity", "batch", "queue us", "gate us",
@@ -136,15 +126,14 @@ CLI::App* AddForwardCommand(CLI::App* app, ForwardCommandOptions* options) {
 absl::Status RunForward(const ForwardCommandOptions& options) {
   absl::StatusOr<ForwardOptions> call_options = CallOptions(options);
   if (!call_options.ok()) return call_options.status();
-  absl::StatusOr<NpyArray> inputs = ReadNpy(options.inputs);
+  const absl::StatusOr<ConnectedServer> server = ConnectTo(options.target);
+  if (!server.ok()) return server.status();
+  absl::StatusOr<NpyArray> inputs =
+      ReadHiddenStates(options.inputs, server->info.hidden_size());
   if (!inputs.ok()) return inputs.status();
   absl::StatusOr<DataType> dtype =
       options.dtype.empty() ? inputs->dtype : ParseDataType(options.dtype);
   if (!dtype.ok()) return dtype.status();
-  const absl::StatusOr<ConnectedServer> server = ConnectTo(options.target);
-  if (!server.ok()) return server.status();
-  absl::Status checked = CheckShape(*inputs, options.inputs, server->info);
-  if (!checked.ok()) return checked;
   OwnedMatrix input(inputs->rows, inputs->cols, *dtype);
   OwnedMatrix output(inputs->rows, inputs->cols, *dtype);
   Convert(inputs->view(), input.view);

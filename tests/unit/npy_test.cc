@@ -148,6 +148,22 @@ TEST_F(NpyTest, WhatWasWrittenComesBack) {
       WriteNpy({values.data(), 1, 2, DataType::kBFloat16}, path_)));
 }
 
+TEST_F(NpyTest, HiddenStatesMustFitTheModel) {
+  const std::vector<float> values(6, 1.0F);
+  ASSERT_EQ(WriteNpy({values.data(), 2, 3, DataType::kFloat32}, path_),
+            absl::OkStatus());
+  EXPECT_EQ(ReadHiddenStates(path_, 3)->rows, 2);
+  EXPECT_EQ(ReadHiddenStates(path_, 4).status().message(),
+            path_ +
+                ": expected at least one row of hidden size 4, found "
+                "[2, 3]");
+  ASSERT_EQ(WriteNpy({values.data(), 0, 3, DataType::kFloat32}, path_),
+            absl::OkStatus());
+  EXPECT_TRUE(absl::IsInvalidArgument(ReadHiddenStates(path_, 3).status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(ReadHiddenStates(folder_.File("absent"), 3).status()));
+}
+
 TEST(RandomInputsTest, RowsAreExactInEveryTypeAndDoNotDependOnTheirNumber) {
   for (const size_t hidden : {size_t{1}, size_t{7}, size_t{1536}}) {
     const std::vector<float> inputs = RandomInputs(50, hidden, 3);
