@@ -176,12 +176,16 @@ void LoadClient::OnSuccess(const Completion& completion, int64_t now_ns,
 
 void LoadClient::OnError(const absl::Status& status, int64_t now_ns,
                          Slot* slot) {
+  slot->layer_index = 0;  // The token is abandoned.
+  if (given_up_ && absl::IsCancelled(status)) {
+    if (slot->measured) ++result_.cut_off;
+    return;
+  }
   Bump(&live_.errors, 1);
   if (slot->measured) {
     result_.AddError(status);
     result_.last_completion_ns = now_ns;
   }
-  slot->layer_index = 0;  // The token is abandoned.
   if (!schedule_) slot->ready_ns = now_ns + kErrorPauseNs;
 }
 

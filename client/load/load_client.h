@@ -46,7 +46,8 @@ struct LoadPlan {
   int64_t start_ns = 0;
   int64_t measure_ns = 0;      // End of the warm-up.
   int64_t end_ns = INT64_MAX;  // No request is meant to start from here on.
-  // How long what is in flight at the end is waited for before it is cancelled.
+  // How long what is in flight at the end is waited for before it is cancelled
+  // and counts as cut off.
   int64_t patience_ns = 5'000'000'000;
   uint64_t requests = UINT64_MAX;  // Most measured ones of all clients.
 };

@@ -78,6 +78,10 @@ void AddRunOptions(CLI::App* app, LoadFlags* flags) {
   app->add_option("--seed", flags->seed, "Seed of inputs and arrivals")
       ->capture_default_str();
   app->add_option("--json", flags->json, "Write the result to this file too");
+  app->footer(
+      "Ends with 0 where every request that was due was sent and seen "
+      "to its end, and at least one succeeded. What is unanswered 5 "
+      "seconds after the last one was due is cut off.");
 }
 
 absl::Status SetLayers(const LoadFlags& flags,

@@ -117,7 +117,7 @@ std::string RateLine(const LoadReport& report) {
   return absl::StrCat(line, "\n");
 }
 
-std::string ErrorLines(const LoadResult& result) {
+std::string ErrorLines(const LoadResult& result, const LoadPlan& plan) {
   std::string lines = absl::StrFormat("errors     %u of %u requests\n",
                                       result.error_count(), result.arrivals);
   for (const auto& [code, error] : result.errors) {
@@ -125,9 +125,16 @@ std::string ErrorLines(const LoadResult& result) {
                           absl::StatusCodeToString(code), error.count,
                           error.first_message);
   }
+  if (result.cut_off > 0) {
+    absl::StrAppendFormat(
+        &lines,
+        "cut off    %u requests had no reply %g s after the last one "
+        "was due, and were cancelled\n",
+        result.cut_off, static_cast<double>(plan.patience_ns) / 1e9);
+  }
   if (result.unsent > 0) {
     absl::StrAppendFormat(&lines,
-                          "           %u requests were due but never sent: the "
+                          "unsent     %u requests were due but never sent: the "
                           "server is too slow for this rate\n",
                           result.unsent);
   }
@@ -200,7 +207,8 @@ std::string FormatLoadReport(const LoadReport& report) {
     absl::StrAppend(&text,
                     LatencyLine("all layers", report.result.token_latency));
   }
-  absl::StrAppend(&text, RateLine(report), ErrorLines(report.result),
+  absl::StrAppend(&text, RateLine(report),
+                  ErrorLines(report.result, report.plan),
                   ServerLines(report.result.server));
   return text;
 }
@@ -219,6 +227,7 @@ nlohmann::json LoadReportToJson(const LoadReport& report) {
       {"requests", result.arrivals},
       {"succeeded", result.latency.count()},
       {"failed", result.error_count()},
+      {"cut_off", result.cut_off},
       {"unsent", result.unsent},
       {"latency_us", LatencyJson(result.latency)},
       {"achieved_requests_per_second", achieved},

@@ -58,6 +58,7 @@ void LoadResult::Merge(const LoadResult& other) {
   token_latency.Merge(other.token_latency);
   arrivals += other.arrivals;
   unsent += other.unsent;
+  cut_off += other.cut_off;
   completed += other.completed;
   last_completion_ns = std::max(last_completion_ns, other.last_completion_ns);
   for (const auto& [code, error] : other.errors) {

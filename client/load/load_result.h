@@ -46,6 +46,9 @@ struct LoadResult {
   LatencyHistogram token_latency;  // Of tokens through all layers, decoding.
   uint64_t arrivals = 0;           // Requests that were meant to start.
   uint64_t unsent = 0;             // Of these, given up before being sent.
+  // Of these, sent, but cancelled by the client, whose patience had ended: no
+  // errors of the server, and not among `errors`.
+  uint64_t cut_off = 0;
   uint64_t completed = 0;          // Successes that ended in the measured time.
   int64_t last_completion_ns = 0;  // On the steady clock.
   std::map<absl::StatusCode, ErrorCount> errors;

@@ -1,11 +1,11 @@
 // sparse-ffn-load: puts load on a server and measures latency.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <fstream>
-#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,6 +19,7 @@
 #include "client/load/load_client.h"
 #include "client/load/load_flags.h"
 #include "client/load/load_report.h"
+#include "client/load/result_file.h"
 #include "client/npy.h"
 #include "client/random_inputs.h"
 
@@ -66,15 +67,9 @@ absl::StatusOr<InputRows> MakeInputs(const LoadFlags& flags,
         {rows.data(), kRandomRows, hidden_size, DataType::kFloat32}, *dtype,
         plan.tokens);
   }
-  absl::StatusOr<NpyArray> array = ReadNpy(flags.inputs);
+  absl::StatusOr<NpyArray> array = ReadHiddenStates(flags.inputs, hidden_size);
   if (!array.ok()) return array.status();
-  const ConstMatrix rows = array->view();
-  if (rows.cols != hidden_size || rows.rows == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(flags.inputs, " holds [", rows.rows, ", ", rows.cols,
-                     "], expected rows of hidden size ", hidden_size));
-  }
-  return InputRows(rows, *dtype, plan.tokens);
+  return InputRows(array->view(), *dtype, plan.tokens);
 }
 
 void PrintProgress(const std::vector<std::unique_ptr<LoadClient>>& clients,
@@ -166,14 +161,23 @@ absl::StatusOr<LoadReport> RunLoad(const LoadFlags& flags) {
   return report;
 }
 
-absl::Status WriteJson(const LoadReport& report, const std::string& path) {
-  std::ofstream file(path);
-  file << LoadReportToJson(report).dump(
-              2, ' ', false, nlohmann::json::error_handler_t::replace)
-       << "\n";
-  file.close();
-  if (file) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("cannot write ", path));
+// 0 where every request of the measured time was seen through to its end.
+int ExitCode(const LoadResult& result) {
+  if (result.latency.count() == 0) {
+    absl::FPrintF(stderr, "sparse-ffn-load: no request succeeded\n");
+    return 1;
+  }
+  if (result.cut_off == 0 && result.unsent == 0) return 0;
+  absl::FPrintF(stderr,
+                "sparse-ffn-load: gave up: %u requests were cut off, %u never "
+                "sent\n",
+                result.cut_off, result.unsent);
+  return 1;
+}
+
+int Failed(const absl::Status& status) {
+  absl::FPrintF(stderr, "sparse-ffn-load: %s\n", status.message());
+  return 1;
 }
 
 int Main(int argc, char** argv) {
@@ -181,22 +185,22 @@ int Main(int argc, char** argv) {
   const std::optional<int> exit_code = ParseLoadFlags(argc, argv, &flags);
   if (exit_code) return *exit_code;
   CatchInterrupts();
-  absl::StatusOr<LoadReport> report = RunLoad(flags);
-  if (!report.ok()) {
-    absl::FPrintF(stderr, "sparse-ffn-load: %s\n", report.status().message());
-    return 1;
-  }
-  absl::PrintF("%s", FormatLoadReport(*report));
+  std::optional<ResultFile> json;
   if (!flags.json.empty()) {
-    const absl::Status written = WriteJson(*report, flags.json);
-    if (!written.ok()) {
-      absl::FPrintF(stderr, "sparse-ffn-load: %s\n", written.message());
-      return 1;
-    }
+    absl::StatusOr<ResultFile> file = ResultFile::Open(flags.json);
+    if (!file.ok()) return Failed(file.status());
+    json.emplace(*std::move(file));
   }
-  if (report->result.latency.count() > 0) return 0;
-  absl::FPrintF(stderr, "sparse-ffn-load: no request succeeded\n");
-  return 1;
+  absl::StatusOr<LoadReport> report = RunLoad(flags);
+  if (!report.ok()) return Failed(report.status());
+  absl::PrintF("%s", FormatLoadReport(*report));
+  if (json.has_value()) {
+    const std::string text = LoadReportToJson(*report).dump(
+        2, ' ', false, nlohmann::json::error_handler_t::replace);
+    const absl::Status written = json->Write(text + "\n");
+    if (!written.ok()) return Failed(written);
+  }
+  return ExitCode(report->result);
 }
 
 }  // namespace

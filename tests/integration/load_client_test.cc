@@ -185,9 +185,17 @@ TEST_P(LoadClientTest, ServerThatNeverAnswersIsGivenUp) {
   SetTimes(0, 100);
   const LoadResult result = Run();
   EXPECT_EQ(result.latency.count(), 0u);
-  EXPECT_EQ(result.errors.at(absl::StatusCode::kCancelled).count, 4u);
+  EXPECT_EQ(result.error_count(), 0u);
+  EXPECT_EQ(result.cut_off, 4u);
   EXPECT_EQ(result.arrivals, result.unsent + 4);
   EXPECT_GT(result.unsent, 30u);
+  LoadReport report;
+  report.result.Merge(result);
+  report.plan = plan_;
+  EXPECT_THAT(FormatLoadReport(report),
+              HasSubstr("cut off    4 requests had no reply 0.1 s after"));
+  EXPECT_EQ(LoadReportToJson(report)["cut_off"], 4);
+  EXPECT_EQ(LoadReportToJson(report)["failed"], 0);
 }
 
 TEST_P(LoadClientTest, BusyPolling) {
@@ -215,7 +223,9 @@ TEST_P(LoadClientTest, ReportHoldsTheFigures) {
   EXPECT_EQ(json["server_mean"]["union_sparsity"], 0.5);
   EXPECT_EQ(json["server_mean"]["batch_tokens"], 3.0);
   EXPECT_EQ(json["load"]["mode"], GetParam() ? "stream" : "unary");
+  EXPECT_EQ(json["cut_off"], 0);
   const std::string text = FormatLoadReport(report);
+  EXPECT_THAT(text, testing::Not(HasSubstr("cut off")));
   EXPECT_THAT(text, HasSubstr("achieved   15.0 requests/s"));
   EXPECT_THAT(text, HasSubstr("sparsity 75.00 % a token"));
 }

@@ -284,6 +284,7 @@ class ProgramsTest(unittest.TestCase):
             self.assertEqual(report["offered_requests_per_second"], 200)
             self.assertEqual(report["requests"],
                              report["succeeded"] + report["unsent"])
+            self.assertEqual(report["cut_off"], 0)
 
     def test_load_decode(self):
         for mode in ("unary", "stream"):
@@ -308,6 +309,46 @@ class ProgramsTest(unittest.TestCase):
         self.assertIn("p99", out)
         with open(path, encoding="utf-8") as file:
             self.assert_sane(json.load(file))
+
+    def test_load_says_what_it_cut_off(self):
+        target = "unix:" + self.path("stopped.sock")
+        server = subprocess.Popen(
+            [program("sparse-ffn-server"), "--model", self.model, "--listen",
+             target, "--metrics", "", "--backend", "cpu"],
+            stderr=subprocess.DEVNULL)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        path = self.path("cut.json")
+        load = subprocess.Popen(
+            [program("sparse-ffn-load"), "--target", target, "--warmup", "0",
+             "--duration", "3", "--connect-timeout", "60", "--in-flight",
+             "3", "--json", path],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        load.stderr.readline()  # The first second's line of progress.
+        server.send_signal(signal.SIGSTOP)
+        out, err = load.communicate(timeout=60)
+        self.assertEqual(load.returncode, 1, out)
+        self.assertIn("3 requests had no reply 5 s after", out)
+        self.assertNotIn("CANCELLED", out)
+        self.assertIn("3 requests were cut off", err)
+        with open(path, encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertEqual(report["cut_off"], 3)
+        self.assertEqual(report["errors"], {})
+
+    def test_load_notices_an_unwritable_file_first(self):
+        for path, message in (
+                (self.path("absent/load.json"), "No such file"),
+                (self.folder.name, "expected a regular file")):
+            result = run("sparse-ffn-load", "--target", "127.0.0.1:1",
+                         "--json", path)
+            self.assertEqual(result.returncode, 1, result.stdout)
+            self.assertIn(path, result.stderr)
+            self.assertIn(message, result.stderr)
+        result = run("sparse-ffn-load", "--target", self.tcp_target,
+                     "--warmup", 0, "--requests", 5, "--json", "/dev/stdout")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn('"succeeded": 5', result.stdout)
 
     def test_load_errors(self):
         for arguments, message in (
