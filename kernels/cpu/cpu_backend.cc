@@ -1,12 +1,10 @@
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +13,7 @@
 #include "kernels/cpu/cpu_model.h"
 #include "kernels/cpu/host_info.h"
 #include "kernels/ffn_backend.h"
+#include "kernels/ffn_checks.h"
 
 namespace sparse_ffn {
 namespace {
@@ -22,9 +21,6 @@ namespace {
 using cpu::CpuLayer;
 using cpu::CpuModel;
 using cpu::PackedMatrix;
-
-// Bounds that keep every index of the kernels in range.
-constexpr size_t kMaxSize = size_t{1} << 24;
 
 // Copies `source` to memory with the stride of a packed matrix, a few rows at
 // a time in each thread.
@@ -60,40 +56,20 @@ class CpuBackend : public FfnBackend {
   }
 
  private:
-  absl::Status CheckShape(const char* name, ConstMatrix matrix) const;
-
   const std::string device_name_;
   CpuModel model_;
   size_t weights_bytes_ = 0;
 };
 
-absl::Status CpuBackend::CheckShape(const char* name,
-                                    ConstMatrix matrix) const {
-  const FfnConfig& config = model_.config;
-  if (matrix.rows == config.intermediate_size &&
-      matrix.cols == config.hidden_size &&
-      matrix.dtype == config.weights_dtype && matrix.data != nullptr) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      name, ": expected ", DataTypeName(config.weights_dtype), " [",
-      config.intermediate_size, ", ", config.hidden_size, "], got ",
-      DataTypeName(matrix.dtype), " [", matrix.rows, ", ", matrix.cols, "]",
-      matrix.data == nullptr ? " without data" : ""));
-}
-
 absl::Status CpuBackend::AddLayer(int layer, const FfnWeights& weights) {
-  const std::array matrices = {std::pair("gate_proj", weights.gate_proj),
-                               std::pair("up_proj", weights.up_proj),
-                               std::pair("down_proj", weights.down_proj)};
-  for (const auto& [name, matrix] : matrices) {
-    absl::Status status = CheckShape(name, matrix);
-    if (!status.ok()) return status;
-  }
+  absl::Status status = CheckWeights(model_.config, weights);
+  if (!status.ok()) return status;
   if (model_.layers.count(layer) != 0) {
     return absl::AlreadyExistsError(
         absl::StrCat("layer ", layer, " was added before"));
   }
+  const std::array<ConstMatrix, 3> matrices = {
+      weights.gate_proj, weights.up_proj, weights.down_proj};
   const FfnConfig& config = model_.config;
   const size_t stride =
       cpu::StrideBytes(config.hidden_size, config.weights_dtype);
@@ -104,7 +80,7 @@ absl::Status CpuBackend::AddLayer(int layer, const FfnWeights& weights) {
   std::array<PackedMatrix, 3> packed;
   uint8_t* at = memory->get();
   for (size_t i = 0; i < matrices.size(); ++i) {
-    const ConstMatrix matrix = matrices[i].second;
+    const ConstMatrix matrix = matrices[i];
     packed[i] = {at, stride, padded_cols, matrix.dtype};
     Pack(matrix, packed[i], at, model_.pool);
     at += matrix.rows * stride;
@@ -118,29 +94,10 @@ absl::Status CpuBackend::AddLayer(int layer, const FfnWeights& weights) {
   return absl::OkStatus();
 }
 
-absl::Status CheckConfig(const FfnConfig& config, int threads) {
-  for (const auto& [name, value, most] :
-       {std::tuple("hidden_size", config.hidden_size, kMaxSize),
-        std::tuple("intermediate_size", config.intermediate_size, kMaxSize),
-        std::tuple("max_batch_tokens", config.max_batch_tokens,
-                   kMaxBatchTokens)}) {
-    if (value < 1 || value > most) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(name, ": expected 1 to ", most, ", got ", value));
-    }
-  }
-  if (threads < 0 || threads > kMaxCpuThreads) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "threads: expected 0 to ", kMaxCpuThreads, ", got ", threads));
-  }
-  if (!std::isfinite(config.threshold) || config.threshold < 0 ||
-      (config.threshold > 0 && config.activation != Activation::kFatRelu)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "threshold: expected a finite number >= 0, and 0 unless the activation "
-        "is fatrelu; got ",
-        config.threshold, " with ", ActivationName(config.activation)));
-  }
-  return absl::OkStatus();
+absl::Status CheckThreads(int threads) {
+  if (threads >= 0 && threads <= kMaxCpuThreads) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "threads: expected 0 to ", kMaxCpuThreads, ", got ", threads));
 }
 
 absl::Status CheckMemory(const FfnConfig& config) {
@@ -162,7 +119,8 @@ absl::Status CheckMemory(const FfnConfig& config) {
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCpuBackend(
     const FfnConfig& config, int threads) {
-  absl::Status status = CheckConfig(config, threads);
+  absl::Status status = CheckConfig(config);
+  if (status.ok()) status = CheckThreads(threads);
   if (status.ok()) status = CheckMemory(config);
   if (!status.ok()) return status;
   if (threads == 0) threads = cpu::AvailableProcessors();

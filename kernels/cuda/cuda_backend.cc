@@ -1,10 +1,8 @@
 #include <cuda_runtime_api.h>
 
 #include <array>
-#include <cmath>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +12,7 @@
 #include "kernels/cuda/cuda_model.h"
 #include "kernels/cuda/cuda_steps.h"
 #include "kernels/ffn_backend.h"
+#include "kernels/ffn_checks.h"
 
 namespace sparse_ffn {
 namespace {
@@ -24,8 +23,6 @@ using cuda::CudaLayer;
 using cuda::CudaModel;
 using cuda::ToStatus;
 
-// Bounds that keep every index of the kernels in range.
-constexpr size_t kMaxSize = size_t{1} << 24;
 constexpr int kMinComputeMajor = 8;
 // cuBLAS's handle and workspace, the context's growth, a margin.
 constexpr size_t kReserveBytes = size_t{256} << 20;
@@ -52,41 +49,19 @@ class CudaBackend : public FfnBackend {
   }
 
  private:
-  absl::Status CheckShape(const char* name, ConstMatrix matrix) const;
-
   const std::string device_name_;
   CudaModel model_;
   size_t weights_bytes_ = 0;
 };
 
-absl::Status CudaBackend::CheckShape(const char* name,
-                                     ConstMatrix matrix) const {
-  const FfnConfig& config = model_.config;
-  if (matrix.rows == config.intermediate_size &&
-      matrix.cols == config.hidden_size &&
-      matrix.dtype == config.weights_dtype && matrix.data != nullptr) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrFormat("%s: expected %s [%d, %d], got %s [%d, %d]", name,
-                      DataTypeName(config.weights_dtype),
-                      config.intermediate_size, config.hidden_size,
-                      DataTypeName(matrix.dtype), matrix.rows, matrix.cols));
-}
-
 absl::Status CudaBackend::AddLayer(int layer, const FfnWeights& weights) {
-  for (const auto& [name, matrix] :
-       {std::pair("gate_proj", weights.gate_proj),
-        std::pair("up_proj", weights.up_proj),
-        std::pair("down_proj", weights.down_proj)}) {
-    absl::Status status = CheckShape(name, matrix);
-    if (!status.ok()) return status;
-  }
+  absl::Status status = CheckWeights(model_.config, weights);
+  if (!status.ok()) return status;
   if (model_.layers.contains(layer)) {
     return absl::AlreadyExistsError(
         absl::StrCat("layer ", layer, " was added before"));
   }
-  absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
+  status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (!status.ok()) return status;
   const size_t stride = AlignUp(weights.gate_proj.bytes());
   auto memory = cuda::NewDeviceMemory(3 * stride);
@@ -109,30 +84,11 @@ absl::Status CudaBackend::AddLayer(int layer, const FfnWeights& weights) {
   return absl::OkStatus();
 }
 
-absl::Status CheckConfig(const FfnConfig& config) {
-  for (const auto& [name, value, most] :
-       {std::tuple("hidden_size", config.hidden_size, kMaxSize),
-        std::tuple("intermediate_size", config.intermediate_size, kMaxSize),
-        std::tuple("max_batch_tokens", config.max_batch_tokens,
-                   kMaxBatchTokens)}) {
-    if (value < 1 || value > most) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(name, ": expected 1 to ", most, ", got ", value));
-    }
-  }
-  if (config.weights_dtype == DataType::kFloat32) {
-    return absl::InvalidArgumentError(
-        "weights_dtype: the cuda backend takes float16 or bfloat16, got "
-        "float32; convert with --weights-dtype bfloat16");
-  }
-  if (!std::isfinite(config.threshold) || config.threshold < 0 ||
-      (config.threshold > 0 && config.activation != Activation::kFatRelu)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "threshold: expected a finite number >= 0, and 0 unless the activation "
-        "is fatrelu; got ",
-        config.threshold, " with ", ActivationName(config.activation)));
-  }
-  return absl::OkStatus();
+absl::Status CheckType(DataType weights_dtype) {
+  if (weights_dtype != DataType::kFloat32) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "weights_dtype: the cuda backend takes float16 or bfloat16, got "
+      "float32; convert with --weights-dtype bfloat16");
 }
 
 absl::Status CheckMemory(const FfnConfig& config, int device,
@@ -161,6 +117,7 @@ absl::Status CheckMemory(const FfnConfig& config, int device,
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
     const FfnConfig& config, int device) {
   absl::Status status = CheckConfig(config);
+  if (status.ok()) status = CheckType(config.weights_dtype);
   if (!status.ok()) return status;
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
