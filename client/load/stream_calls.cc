@@ -1,6 +1,5 @@
 #include <deque>
 #include <optional>
-#include <utility>
 
 #include "client/grpc_status.h"
 #include "client/load/forward_calls.h"

@@ -1,6 +1,5 @@
 #include <chrono>
 #include <optional>
-#include <utility>
 
 #include "client/grpc_status.h"
 #include "client/load/forward_calls.h"

@@ -1,6 +1,5 @@
 #include "server/checkpoint/tensor_names.h"
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
