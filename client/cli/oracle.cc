@@ -1,13 +1,12 @@
 #include "client/cli/oracle.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "server/checkpoint/parallel_blocks.h"
 
 namespace sparse_ffn {
 namespace {
@@ -121,18 +120,12 @@ void SumColumn(const std::vector<Gated>& gated, const std::vector<float>& down,
 // Calls `work` for every number below `count`, in `threads` threads.
 void ForEach(size_t count, int threads,
              const std::function<void(size_t)>& work) {
-  if (threads <= 0) {
-    threads =
-        std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  }
-  std::atomic<size_t> next = 0;
-  const auto run = [&] {
-    for (size_t i = next++; i < count; i = next++) work(i);
-  };
-  std::vector<std::thread> others;
-  for (int i = 1; i < threads; ++i) others.emplace_back(run);
-  run();
-  for (std::thread& other : others) other.join();
+  const size_t workers =
+      threads > 0 ? static_cast<size_t>(threads) : UsableProcessors();
+  ForEachBlock(count, workers, [&work](size_t i, size_t /*worker*/) {
+    work(i);
+    return absl::OkStatus();
+  }).IgnoreError();  // None can come.
 }
 
 absl::Status CheckLayer(const OracleLayer& layer, ConstMatrix x) {
