@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -106,11 +107,14 @@ absl::StatusOr<DataType> FromWire(v1::DataType dtype) {
   }
 }
 
-absl::StatusOr<DataType> ParseDataType(absl::string_view name) {
-  for (const DataType dtype :
-       {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16}) {
-    if (name == DataTypeName(dtype)) return dtype;
-  }
+std::string WireName(v1::DataType wire) {
+  const absl::StatusOr<DataType> dtype = FromWire(wire);
+  return dtype.ok() ? DataTypeName(*dtype) : "unknown";
+}
+
+absl::StatusOr<DataType> DataTypeNamed(const std::string& name) {
+  const std::optional<DataType> dtype = ParseDataType(name);
+  if (dtype.has_value()) return *dtype;
   return absl::InvalidArgumentError(
       absl::StrCat("type '", name, "' is none of float32, float16, bfloat16"));
 }

@@ -32,8 +32,11 @@ v1::DataType ToWire(DataType dtype);
 // INVALID_ARGUMENT for DATA_TYPE_UNSPECIFIED and for unknown values.
 absl::StatusOr<DataType> FromWire(v1::DataType dtype);
 
-// "float32", "float16" or "bfloat16"; INVALID_ARGUMENT for any other name.
-absl::StatusOr<DataType> ParseDataType(absl::string_view name);
+// "float32", "float16", "bfloat16", or "unknown".
+std::string WireName(v1::DataType wire);
+
+// As ParseDataType; INVALID_ARGUMENT, naming the three, for any other name.
+absl::StatusOr<DataType> DataTypeNamed(const std::string& name);
 
 // "auto", "sparse" or "dense"; INVALID_ARGUMENT for any other name.
 absl::StatusOr<v1::Execution> ParseExecution(absl::string_view name);

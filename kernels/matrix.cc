@@ -124,6 +124,13 @@ constexpr int32_t LeastInfiniteBits(DataType type) {
 
 }  // namespace
 
+std::optional<DataType> ParseDataType(std::string_view name) {
+  if (name == "float32" || name == "fp32") return DataType::kFloat32;
+  if (name == "float16" || name == "fp16") return DataType::kFloat16;
+  if (name == "bfloat16" || name == "bf16") return DataType::kBFloat16;
+  return std::nullopt;
+}
+
 void Convert(ConstMatrix source, Matrix destination) {
   if (source.dtype == destination.dtype) {
     if (source.bytes() == 0) return;

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 namespace sparse_ffn {
 
@@ -26,6 +28,10 @@ constexpr const char* DataTypeName(DataType dtype) {
   }
   return "bfloat16";
 }
+
+// The type of such a name, or of its short form: fp32, fp16 or bf16. Nothing
+// for any other name.
+std::optional<DataType> ParseDataType(std::string_view name);
 
 // Row-major [rows, cols] without padding. Passed by value; owns nothing. `data`
 // may be unaligned where a function says so (a row in a file or a message).

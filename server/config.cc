@@ -111,15 +111,6 @@ absl::Status CheckNoneIsEmpty(const std::vector<std::string>& args) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<DataType> ParseWeightsDtype(const std::string& name) {
-  for (DataType dtype :
-       {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16}) {
-    if (name == DataTypeName(dtype)) return dtype;
-  }
-  return FlagError(absl::StrCat("--weights-dtype: \"", name.substr(0, 64),
-                                "\" is not one of bfloat16, float16, float32"));
-}
-
 absl::Status SetModelOptions(const FlagText& text, ModelOptions* model) {
   if (!text.layers.empty()) {
     absl::StatusOr<std::vector<LayerRange>> ranges =
@@ -145,9 +136,13 @@ absl::Status SetModelOptions(const FlagText& text, ModelOptions* model) {
     model->threshold = text.threshold;
   }
   if (!text.weights_dtype.empty()) {
-    absl::StatusOr<DataType> dtype = ParseWeightsDtype(text.weights_dtype);
-    if (!dtype.ok()) return dtype.status();
-    model->weights_dtype = *dtype;
+    model->weights_dtype = ParseDataType(text.weights_dtype);
+    if (!model->weights_dtype.has_value()) {
+      return FlagError(absl::StrCat("--weights-dtype: \"",
+                                    text.weights_dtype.substr(0, 64),
+                                    "\" is not one of bfloat16, float16, "
+                                    "float32"));
+    }
   }
   return absl::OkStatus();
 }

@@ -1,6 +1,5 @@
 #include "client/cli/check_command.h"
 
-#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -85,7 +84,7 @@ absl::Status SetRows(ConstMatrix source, DataType dtype, CheckSetup* setup) {
 }
 
 absl::Status ChooseRows(const CheckCommandOptions& options, CheckSetup* setup) {
-  absl::StatusOr<DataType> dtype = ParseDataType(options.dtype);
+  absl::StatusOr<DataType> dtype = DataTypeNamed(options.dtype);
   if (!dtype.ok()) return dtype.status();
   const size_t hidden_size = setup->info.hidden_size();
   NpyArray inputs;

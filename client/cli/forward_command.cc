@@ -132,7 +132,7 @@ absl::Status RunForward(const ForwardCommandOptions& options) {
       ReadHiddenStates(options.inputs, server->info.hidden_size());
   if (!inputs.ok()) return inputs.status();
   absl::StatusOr<DataType> dtype =
-      options.dtype.empty() ? inputs->dtype : ParseDataType(options.dtype);
+      options.dtype.empty() ? inputs->dtype : DataTypeNamed(options.dtype);
   if (!dtype.ok()) return dtype.status();
   OwnedMatrix input(inputs->rows, inputs->cols, *dtype);
   OwnedMatrix output(inputs->rows, inputs->cols, *dtype);

@@ -12,11 +12,6 @@
 namespace sparse_ffn {
 namespace {
 
-std::string DataTypeText(v1::DataType wire) {
-  const absl::StatusOr<DataType> dtype = FromWire(wire);
-  return dtype.ok() ? std::string(DataTypeName(*dtype)) : "unknown";
-}
-
 void PrintText(const v1::GetModelInfoReply& info) {
   const std::vector<int> layers(info.layers().begin(), info.layers().end());
   const std::pair<const char*, std::string> lines[] = {
@@ -25,7 +20,7 @@ void PrintText(const v1::GetModelInfoReply& info) {
        absl::StrCat(layers.size(), " (", FormatLayers(layers), ")")},
       {"hidden size", absl::StrCat(info.hidden_size())},
       {"intermediate size", absl::StrCat(info.intermediate_size())},
-      {"weights", DataTypeText(info.weights_dtype())},
+      {"weights", WireName(info.weights_dtype())},
       {"activation", info.activation()},
       {"threshold", absl::StrCat(info.threshold())},
       {"backend", info.backend()},
@@ -46,7 +41,7 @@ void PrintJson(const v1::GetModelInfoReply& info) {
        std::vector<uint32_t>(info.layers().begin(), info.layers().end())},
       {"hidden_size", info.hidden_size()},
       {"intermediate_size", info.intermediate_size()},
-      {"weights_dtype", DataTypeText(info.weights_dtype())},
+      {"weights_dtype", WireName(info.weights_dtype())},
       {"activation", info.activation()},
       {"threshold", info.threshold()},
       {"backend", info.backend()},

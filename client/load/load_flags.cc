@@ -157,7 +157,7 @@ absl::StatusOr<LoadPlan> MakeLoadPlan(const LoadFlags& flags,
   if (!layers.ok()) return layers;
   absl::StatusOr<DataType> dtype = flags.dtype.empty()
                                        ? FromWire(model.weights_dtype())
-                                       : ParseDataType(flags.dtype);
+                                       : DataTypeNamed(flags.dtype);
   if (!dtype.ok()) return dtype.status();
   absl::StatusOr<v1::Execution> execution = ParseExecution(flags.execution);
   if (!execution.ok()) return execution.status();

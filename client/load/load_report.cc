@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/ffn_client.h"
 
 namespace sparse_ffn {
 namespace {
@@ -36,19 +37,6 @@ const char* ShapeName(LoadShape shape) {
       break;
   }
   return "decode";
-}
-
-std::string DataTypeText(v1::DataType dtype) {
-  switch (dtype) {
-    case v1::DATA_TYPE_FLOAT32:
-      return "float32";
-    case v1::DATA_TYPE_FLOAT16:
-      return "float16";
-    case v1::DATA_TYPE_BFLOAT16:
-      return "bfloat16";
-    default:
-      return "unknown";
-  }
 }
 
 double PerSecond(double count, const LoadReport& report) {
@@ -95,9 +83,9 @@ std::string Headline(const LoadReport& report) {
       report.target, report.model.model_name(), report.model.backend(),
       report.model.device_name(), plan.layers.size(),
       report.model.hidden_size(), report.model.intermediate_size(),
-      DataTypeText(report.model.weights_dtype()), ShapeName(plan.shape),
+      WireName(report.model.weights_dtype()), ShapeName(plan.shape),
       plan.stream ? "stream" : "unary", report.plan.clients, plan.in_flight,
-      plan.tokens, DataTypeText(plan.dtype), report.window_seconds);
+      plan.tokens, WireName(plan.dtype), report.window_seconds);
 }
 
 std::string RateLine(const LoadReport& report) {
@@ -191,7 +179,7 @@ nlohmann::json PlanJson(const LoadReport& report) {
           {"in_flight", plan.in_flight},
           {"tokens", plan.tokens},
           {"layers", plan.layers},
-          {"dtype", DataTypeText(plan.dtype)},
+          {"dtype", WireName(plan.dtype)},
           {"seed", plan.seed}};
 }
 
@@ -221,7 +209,7 @@ nlohmann::json LoadReportToJson(const LoadReport& report) {
       {"model", report.model.model_name()},
       {"backend", report.model.backend()},
       {"device_name", report.model.device_name()},
-      {"weights_dtype", DataTypeText(report.model.weights_dtype())},
+      {"weights_dtype", WireName(report.model.weights_dtype())},
       {"load", PlanJson(report)},
       {"window_seconds", report.window_seconds},
       {"requests", result.arrivals},

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/make_model/make_model.h"
 
@@ -92,9 +93,13 @@ absl::StatusOr<ModelSpec> SpecFrom(const Flags& flags) {
   }
   if (flags.threshold) spec.threshold = *flags.threshold;
   if (flags.dtype) {
-    absl::StatusOr<sparse_ffn::DataType> dtype =
+    const std::optional<sparse_ffn::DataType> dtype =
         sparse_ffn::ParseDataType(*flags.dtype);
-    if (!dtype.ok()) return dtype.status();
+    if (!dtype.has_value()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("dtype: expected float32, float16 or bfloat16, found ",
+                       *flags.dtype));
+    }
     spec.dtype = *dtype;
   }
   return spec;

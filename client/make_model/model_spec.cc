@@ -68,13 +68,6 @@ absl::StatusOr<ModelSpec> PresetModel(const std::string& name) {
   return OutOfRange("preset", absl::StrJoin(PresetNames(), ", "), name);
 }
 
-absl::StatusOr<DataType> ParseDataType(const std::string& name) {
-  if (name == "float32" || name == "fp32") return DataType::kFloat32;
-  if (name == "float16" || name == "fp16") return DataType::kFloat16;
-  if (name == "bfloat16" || name == "bf16") return DataType::kBFloat16;
-  return OutOfRange("dtype", "float32, float16 or bfloat16", name);
-}
-
 absl::Status CheckModelSpec(const ModelSpec& spec) {
   absl::Status status = CheckCount("hidden-size", kMaxWidth, spec.hidden_size);
   status.Update(

@@ -36,9 +36,6 @@ absl::StatusOr<ModelSpec> PresetModel(const std::string& name);
 
 std::vector<std::string> PresetNames();
 
-// "float32", "float16", "bfloat16", or the short forms fp32, fp16, bf16.
-absl::StatusOr<DataType> ParseDataType(const std::string& name);
-
 // INVALID_ARGUMENT, naming the entry, where the model cannot be made.
 absl::Status CheckModelSpec(const ModelSpec& spec);
 

@@ -256,11 +256,12 @@ TEST(NamesTest, RoundTrip) {
   for (const DataType dtype :
        {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16}) {
     EXPECT_EQ(*FromWire(ToWire(dtype)), dtype);
-    EXPECT_EQ(*ParseDataType(std::string(DataTypeName(dtype))), dtype);
+    EXPECT_EQ(*DataTypeNamed(WireName(ToWire(dtype))), dtype);
   }
   EXPECT_FALSE(FromWire(v1::DATA_TYPE_UNSPECIFIED).ok());
   EXPECT_FALSE(FromWire(static_cast<v1::DataType>(9)).ok());
-  EXPECT_FALSE(ParseDataType("int8").ok());
+  EXPECT_FALSE(DataTypeNamed("int8").ok());
+  EXPECT_EQ(WireName(static_cast<v1::DataType>(9)), "unknown");
   EXPECT_EQ(*ParseExecution("sparse"), v1::EXECUTION_SPARSE);
   EXPECT_FALSE(ParseExecution("fast").ok());
 }

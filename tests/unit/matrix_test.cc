@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -253,6 +254,17 @@ TEST_P(MatrixTest, FindsNonFiniteAtEveryPlace) {
                 static_cast<int64_t>(i));
       values[i] = -1e30F;
     }
+  }
+}
+
+TEST(DataTypeTest, IsKnownByNameAndShortName) {
+  for (DataType type : kTypes)
+    EXPECT_EQ(ParseDataType(DataTypeName(type)), type);
+  EXPECT_EQ(ParseDataType("fp32"), DataType::kFloat32);
+  EXPECT_EQ(ParseDataType("fp16"), DataType::kFloat16);
+  EXPECT_EQ(ParseDataType("bf16"), DataType::kBFloat16);
+  for (const char* name : {"", "int8", "float", "Float32", "float32 "}) {
+    EXPECT_EQ(ParseDataType(name), std::nullopt) << name;
   }
 }
 
