@@ -241,41 +241,6 @@ absl::StatusOr<HashVerdict> CompareHash(const CheckSetup& setup,
 
 }  // namespace
 
-CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
-  CLI::App* command = app->add_subcommand(
-      "check",
-      "Compare a server's answers with its checkpoint; without --layers also "
-      "the hash of all weights, active or not");
-  AddTargetOptions(command, &options->target);
-  command
-      ->add_option("--model", options->model,
-                   "Folder of the checkpoint that the server holds")
-      ->required();
-  command->add_option("--inputs", options->inputs,
-                      "Hidden states, .npy [rows, hidden_size]; the first 64 "
-                      "rows are used (default: random)");
-  command
-      ->add_option("--tokens", options->tokens,
-                   "Send requests of 1, 2, ... up to this many tokens "
-                   "(default: a few sizes up to 64)")
-      ->check(CLI::PositiveNumber);
-  command->add_option_function<std::string>(
-      "--layers",
-      [options](const std::string& text) { options->layers = text; },
-      "Layers, such as 0-3,7 (default: all that the server holds)");
-  command
-      ->add_option("--dtype", options->dtype,
-                   "Type on the wire: float32, float16 or bfloat16")
-      ->capture_default_str();
-  command
-      ->add_option("--execution", options->execution,
-                   "Kernels: auto, sparse or dense")
-      ->capture_default_str();
-  command->add_option("--seed", options->seed, "Seed of the random rows")
-      ->capture_default_str();
-  return command;
-}
-
 absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options) {
   absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(options.model);
   if (!checkpoint.ok()) return checkpoint.status();

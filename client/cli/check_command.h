@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "client/cli/target_options.h"
 
@@ -23,9 +22,6 @@ struct CheckCommandOptions {
   std::string execution = "auto";
   uint64_t seed = 1;
 };
-
-// Adds the subcommand; `options` outlives the parsing.
-CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options);
 
 // Sends rows through every layer in requests of several sizes, recomputes them
 // in double precision from the checkpoint, and prints for each layer and size

@@ -94,35 +94,6 @@ absl::StatusOr<ForwardOptions> CallOptions(
 
 }  // namespace
 
-CLI::App* AddForwardCommand(CLI::App* app, ForwardCommandOptions* options) {
-  CLI::App* command = app->add_subcommand(
-      "forward", "Send the rows of a .npy file through one layer");
-  AddTargetOptions(command, &options->target);
-  command->add_option("--layer", options->layer, "Layer")
-      ->check(CLI::NonNegativeNumber)
-      ->required();
-  command
-      ->add_option("--inputs", options->inputs,
-                   "Hidden states, .npy [tokens, hidden_size]")
-      ->required();
-  command
-      ->add_option("--outputs", options->outputs,
-                   "Where to write the output, .npy [tokens, hidden_size]")
-      ->required();
-  command->add_option("--dtype", options->dtype,
-                      "Type on the wire: float32, float16 or bfloat16 "
-                      "(default: that of the input)");
-  command
-      ->add_option("--execution", options->execution,
-                   "Kernels: auto, sparse or dense")
-      ->capture_default_str();
-  command
-      ->add_option("--deadline-ms", options->deadline_ms,
-                   "Deadline of each request, milliseconds")
-      ->check(CLI::PositiveNumber);
-  return command;
-}
-
 absl::Status RunForward(const ForwardCommandOptions& options) {
   absl::StatusOr<ForwardOptions> call_options = CallOptions(options);
   if (!call_options.ok()) return call_options.status();

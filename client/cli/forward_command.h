@@ -4,7 +4,6 @@
 
 #include <string>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "client/cli/target_options.h"
 
@@ -19,9 +18,6 @@ struct ForwardCommandOptions {
   std::string execution = "auto";
   double deadline_ms = 0;  // Of each request; 0: none.
 };
-
-// Adds the subcommand; `options` outlives the parsing.
-CLI::App* AddForwardCommand(CLI::App* app, ForwardCommandOptions* options);
 
 // Sends the rows in requests of as many tokens as the server takes, prints the
 // stats of each, and writes the output: as float16 where that is the type on

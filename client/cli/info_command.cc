@@ -54,13 +54,6 @@ void PrintJson(const v1::GetModelInfoReply& info) {
 
 }  // namespace
 
-CLI::App* AddInfoCommand(CLI::App* app, InfoOptions* options) {
-  CLI::App* command = app->add_subcommand("info", "Say what a server holds");
-  AddTargetOptions(command, &options->target);
-  command->add_flag("--json", options->json, "Print JSON");
-  return command;
-}
-
 absl::Status RunInfo(const InfoOptions& options) {
   const absl::StatusOr<ConnectedServer> server = ConnectTo(options.target);
   if (!server.ok()) return server.status();

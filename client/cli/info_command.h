@@ -2,7 +2,6 @@
 #ifndef SPARSE_FFN_CLIENT_CLI_INFO_COMMAND_H_
 #define SPARSE_FFN_CLIENT_CLI_INFO_COMMAND_H_
 
-#include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "client/cli/target_options.h"
 
@@ -12,9 +11,6 @@ struct InfoOptions {
   TargetOptions target;
   bool json = false;
 };
-
-// Adds the subcommand; `options` outlives the parsing.
-CLI::App* AddInfoCommand(CLI::App* app, InfoOptions* options);
 
 // Prints the model info to stdout.
 absl::Status RunInfo(const InfoOptions& options);

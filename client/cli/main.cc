@@ -1,14 +1,12 @@
 // sparse-ffn-client: asks, uses and checks a sparse-ffn-server.
 #include <cstdio>
 #include <exception>
+#include <optional>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/check_command.h"
-#include "client/cli/forward_command.h"
-#include "client/cli/info_command.h"
+#include "client/cli/client_flags.h"
 
 namespace sparse_ffn {
 namespace {
@@ -21,23 +19,18 @@ int ExitCode(const absl::Status& status) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Asks, uses and checks a sparse-ffn-server.",
-               "sparse-ffn-client");
-  app.require_subcommand(1);
-  InfoOptions info_options;
-  ForwardCommandOptions forward_options;
-  CheckCommandOptions check_options;
-  const CLI::App* info = AddInfoCommand(&app, &info_options);
-  const CLI::App* forward = AddForwardCommand(&app, &forward_options);
-  AddCheckCommand(&app, &check_options);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
+  ClientFlags flags;
+  const std::optional<int> exit_code = ParseClientFlags(argc, argv, &flags);
+  if (exit_code.has_value()) return *exit_code;
+  switch (flags.command) {
+    case ClientCommand::kInfo:
+      return ExitCode(RunInfo(flags.info));
+    case ClientCommand::kForward:
+      return ExitCode(RunForward(flags.forward));
+    case ClientCommand::kCheck:
+      break;
   }
-  if (info->parsed()) return ExitCode(RunInfo(info_options));
-  if (forward->parsed()) return ExitCode(RunForward(forward_options));
-  const absl::StatusOr<bool> passed = RunCheck(check_options);
+  const absl::StatusOr<bool> passed = RunCheck(flags.check);
   if (!passed.ok()) return ExitCode(passed.status());
   return *passed ? 0 : 2;
 }

@@ -6,19 +6,6 @@
 
 namespace sparse_ffn {
 
-void AddTargetOptions(CLI::App* command, TargetOptions* options) {
-  command
-      ->add_option("--target", options->target,
-                   "Server, as host:port or unix:path")
-      ->capture_default_str();
-  command
-      ->add_option("--connect-timeout", options->connect_timeout_seconds,
-                   "Seconds to wait for a connection, and as long again for "
-                   "the server to load its model")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-}
-
 absl::StatusOr<ConnectedServer> ConnectTo(const TargetOptions& options) {
   FfnClientOptions client_options;
   client_options.connect_timeout =

@@ -5,7 +5,6 @@
 #include <memory>
 #include <string>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "client/ffn_client.h"
 
@@ -15,9 +14,6 @@ struct TargetOptions {
   std::string target = "localhost:50051";
   double connect_timeout_seconds = 5;
 };
-
-// Adds --target and --connect-timeout. `options` outlives the parsing.
-void AddTargetOptions(CLI::App* command, TargetOptions* options);
 
 struct ConnectedServer {
   std::unique_ptr<FfnClient> client;
