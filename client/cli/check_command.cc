@@ -8,14 +8,14 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "client/cli/check_plan.h"
+#include "client/cli/hash_comparison.h"
 #include "client/cli/layer_reference.h"
 #include "client/ffn_client.h"
 #include "client/npy.h"
 #include "client/random_inputs.h"
 #include "kernels/matrix.h"
 #include "server/checkpoint/checkpoint.h"
-#include "server/checkpoint/parallel_blocks.h"
-#include "server/checkpoint/weights_hash.h"
+#include "server/checkpoint/layer_ranges.h"
 
 namespace sparse_ffn {
 namespace {
@@ -206,39 +206,6 @@ absl::StatusOr<RowsComparison> CheckLayer(const CheckSetup& setup,
   return all;
 }
 
-enum class HashVerdict { kSame, kDifferent, kNotCompared };
-
-// Answers depend on active neurons alone; the hash is of every weight.
-absl::StatusOr<HashVerdict> CompareHash(const CheckSetup& setup,
-                                        const Checkpoint& checkpoint) {
-  const std::vector<int> held(setup.info.layers().begin(),
-                              setup.info.layers().end());
-  const std::string& served = setup.info.weights_hash();
-  if (setup.layers != held || served.empty()) {
-    absl::PrintF("weights hash: not compared, %s\n",
-                 served.empty() ? "the server gives none"
-                                : "it is of all layers that the server holds");
-    return HashVerdict::kNotCompared;
-  }
-  absl::StatusOr<std::string> hash =
-      HashWeights(checkpoint, held, UsableProcessors());
-  if (!hash.ok()) return hash.status();
-  if (*hash == served) {
-    absl::PrintF("weights hash: %s on both sides\n", served);
-    return HashVerdict::kSame;
-  }
-  // A server's weights may have been converted from any other type.
-  const bool same_type = checkpoint.dtype() == setup.arithmetic.weights_dtype;
-  absl::PrintF(
-      "weights hash: the server's is %s, the checkpoint's %s: %s\n", served,
-      *hash,
-      same_type ? "the server holds other weights"
-                : absl::StrCat("not the same files; the checkpoint is stored "
-                               "in another type, ",
-                               DataTypeName(checkpoint.dtype())));
-  return same_type ? HashVerdict::kDifferent : HashVerdict::kNotCompared;
-}
-
 }  // namespace
 
 absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options) {
@@ -255,7 +222,8 @@ absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options) {
     if (!comparison.ok()) return comparison.status();
     all.Merge(*comparison);
   }
-  const absl::StatusOr<HashVerdict> hash = CompareHash(*setup, *checkpoint);
+  const absl::StatusOr<HashVerdict> hash =
+      CompareHash(setup->info, setup->layers, *checkpoint);
   if (!hash.ok()) return hash.status();
   const bool passed = all.passed() && *hash != HashVerdict::kDifferent;
   absl::PrintF(
