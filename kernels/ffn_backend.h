@@ -1,7 +1,7 @@
 // The seam between the server and the hardware: a backend holds the FFN weights
 // of some layers, a lane computes one batch at a time. Two implementations, the
-// portable one and the CUDA one, give the same results to within float32
-// summation order.
+// portable one and the CUDA one, give the same results to within the order of
+// float32 sums and, on CUDA, the rounding of h described below.
 //
 // For one token x, with n = intermediate_size neurons:
 //   step 1, gate: s = activation(gate_proj x)            [n], dense
@@ -140,9 +140,9 @@ absl::StatusOr<std::unique_ptr<FfnBackend>> NewCpuBackend(
     const FfnConfig& config, int threads);
 
 // Runs on CUDA device `device`. Accepts float16 and bfloat16. INVALID_ARGUMENT
-// for a bad config, UNAVAILABLE where
-// there is no driver, no such device, or the build has no CUDA;
-// RESOURCE_EXHAUSTED where num_layers do not fit in the device's free memory.
+// for a bad config, UNAVAILABLE where there is no driver, no such device, or
+// the build has no CUDA; RESOURCE_EXHAUSTED where num_layers do not fit in the
+// device's free memory.
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
     const FfnConfig& config, int device);
 

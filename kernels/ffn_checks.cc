@@ -1,5 +1,6 @@
 #include "kernels/ffn_checks.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <tuple>
@@ -12,6 +13,7 @@ namespace sparse_ffn {
 namespace {
 
 constexpr size_t kMaxSize = size_t{1} << 24;
+constexpr size_t kMaxBatchElements = (size_t{1} << 31) - 1;
 
 }  // namespace
 
@@ -25,6 +27,12 @@ absl::Status CheckConfig(const FfnConfig& config) {
       return absl::InvalidArgumentError(
           absl::StrCat(name, ": expected 1 to ", most, ", got ", value));
     }
+  }
+  const size_t widest = std::max(config.hidden_size, config.intermediate_size);
+  if (config.max_batch_tokens > kMaxBatchElements / widest) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_batch_tokens: expected at most ", kMaxBatchElements / widest,
+        " with rows of ", widest, " elements, got ", config.max_batch_tokens));
   }
   if (!std::isfinite(config.threshold) || config.threshold < 0 ||
       (config.threshold > 0 && config.activation != Activation::kFatRelu)) {

@@ -8,9 +8,9 @@
 namespace sparse_ffn {
 
 // INVALID_ARGUMENT, naming the field, unless hidden_size and intermediate_size
-// are 1 to 2^24, which keeps every index of the kernels in range,
-// max_batch_tokens 1 to kMaxBatchTokens, and the threshold finite, >= 0, and 0
-// where the activation has none.
+// are 1 to 2^24, max_batch_tokens 1 to kMaxBatchTokens and below 2^31 elements
+// in a batch of either size, which keeps every index of the kernels in range,
+// and the threshold finite, >= 0, and 0 where the activation has none.
 absl::Status CheckConfig(const FfnConfig& config);
 
 // INVALID_ARGUMENT, naming the matrix, unless each is [intermediate_size,

@@ -95,7 +95,7 @@ absl::StatusOr<ModelPlan> OpenModel(const ModelOptions& options) {
                    config};
 }
 
-absl::StatusOr<LoadResult> LoadLayers(
+absl::StatusOr<LoadedModel> LoadLayers(
     const ModelPlan& plan, FfnBackend& backend,
     const std::function<void(const LoadProgress&)>& progress) {
   const auto start = std::chrono::steady_clock::now();
@@ -121,8 +121,8 @@ absl::StatusOr<LoadResult> LoadLayers(
             .count();
     if (progress) progress(now);
   }
-  return LoadResult{backend.weights_bytes(), now.bytes_read, now.seconds,
-                    reader->hash().Hex()};
+  return LoadedModel{backend.weights_bytes(), now.bytes_read, now.seconds,
+                     reader->hash().Hex()};
 }
 
 }  // namespace sparse_ffn

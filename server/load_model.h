@@ -49,7 +49,7 @@ struct LoadProgress {
   double seconds = 0;       // Since the start.
 };
 
-struct LoadResult {
+struct LoadedModel {
   uint64_t bytes_on_device = 0;
   uint64_t bytes_read = 0;
   double seconds = 0;
@@ -62,7 +62,7 @@ struct LoadResult {
 // INVALID_ARGUMENT, naming the tensor, where a value does not fit the type
 // converted to; DATA_LOSS where a file shrinks meanwhile; or what AddLayer
 // returned.
-absl::StatusOr<LoadResult> LoadLayers(
+absl::StatusOr<LoadedModel> LoadLayers(
     const ModelPlan& plan, FfnBackend& backend,
     const std::function<void(const LoadProgress&)>& progress);
 

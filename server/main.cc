@@ -42,13 +42,17 @@ size_t MaxRequestBytes(const FfnConfig& ffn) {
   return std::min(2 * rows + kSlack, std::max(kMost, rows + kSlack));
 }
 
-void LogProgress(const LoadProgress& progress, FfnServer* server) {
+void LogProgress(const LoadProgress& progress) {
   const double seconds = std::max(progress.seconds, 1e-9);
   const double gigabytes = static_cast<double>(progress.bytes_read) / kGigabyte;
   LogInfo("loading",
           {{"layers_done", progress.layers_done},
            {"layers_total", progress.layers_total},
            {"gb_per_s", absl::StrFormat("%.2f", gigabytes / seconds)}});
+}
+
+// While loading: nothing was accepted yet, so nothing is lost.
+void ExitIfTold(FfnServer* server) {
   if (!TakeStopSignal()) return;
   LogInfo("stopped while loading");
   server->Drain(std::chrono::seconds(0));
@@ -66,7 +70,7 @@ v1::GetModelInfoReply ModelInfo(const ModelPlan& plan,
   info.set_hidden_size(static_cast<uint32_t>(plan.config.hidden_size));
   info.set_intermediate_size(
       static_cast<uint32_t>(plan.config.intermediate_size));
-  info.set_weights_dtype(WireDataType(plan.config.weights_dtype));
+  info.set_weights_dtype(ToWire(plan.config.weights_dtype));
   info.set_activation(ActivationName(plan.config.activation));
   info.set_threshold(plan.config.threshold);
   info.set_backend(backend.name());
@@ -79,7 +83,7 @@ v1::GetModelInfoReply ModelInfo(const ModelPlan& plan,
 }
 
 ServedModel MakeServedModel(const ModelPlan& plan, const FfnBackend& backend,
-                            const LoadResult& loaded, Batcher* batcher) {
+                            const LoadedModel& loaded, Batcher* batcher) {
   ServedModel model;
   model.batcher = batcher;
   model.limits.hidden_size = plan.config.hidden_size;
@@ -119,11 +123,12 @@ void WarnOfAbsentLayers(const ModelOptions& options, const ModelPlan& plan) {
               {"layers", FormatLayers(held)}});
 }
 
-absl::StatusOr<LoadResult> Load(const ModelPlan& plan, FfnBackend* backend,
-                                FfnServer* server) {
-  absl::StatusOr<LoadResult> loaded =
+absl::StatusOr<LoadedModel> Load(const ModelPlan& plan, FfnBackend* backend,
+                                 FfnServer* server) {
+  absl::StatusOr<LoadedModel> loaded =
       LoadLayers(plan, *backend, [server](const LoadProgress& progress) {
-        LogProgress(progress, server);
+        LogProgress(progress);
+        ExitIfTold(server);
       });
   if (!loaded.ok()) return loaded;
   LogInfo("model loaded",
@@ -201,7 +206,8 @@ absl::Status RunServer(const ServerConfig& config) {
   absl::StatusOr<std::unique_ptr<FfnBackend>> backend =
       StartBackend(config, plan->config);
   if (!backend.ok()) return backend.status();
-  absl::StatusOr<LoadResult> loaded = Load(*plan, backend->get(), server.get());
+  absl::StatusOr<LoadedModel> loaded =
+      Load(*plan, backend->get(), server.get());
   if (!loaded.ok()) return loaded.status();
   absl::StatusOr<std::unique_ptr<FfnLane>> lane = (*backend)->NewLane();
   if (!lane.ok()) return lane.status();

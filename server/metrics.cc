@@ -38,7 +38,7 @@ Buckets DurationBuckets() {
 }
 
 Buckets TokenBuckets() {
-  return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
+  return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
 }
 
 const Buckets& SparsityBuckets() {
@@ -136,7 +136,10 @@ void Metrics::AddRequestSeries() {
   }
   auto& rejected = BuildCounter()
                        .Name("sparse_ffn_requests_rejected_total")
-                       .Help("Requests that were not computed")
+                       .Help(
+                           "Requests refused or dropped before compute; while "
+                           "loading and after device failures see the codes "
+                           "of request_duration_seconds")
                        .Register(*registry_);
   for (size_t i = 0; i < kReasons; ++i) {
     rejected_[i] = &rejected.Add({{"reason", kReasonNames[i]}});

@@ -38,7 +38,7 @@ enum class RejectReason : uint8_t {
   kCancelled,
   kDraining,
   kInvalid,
-  kOutOfMemory,
+  kOutOfMemory,  // Reserved: every buffer is made at start.
 };
 
 // What is known once the model is loaded.

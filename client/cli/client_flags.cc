@@ -68,7 +68,8 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
       ->required();
   command->add_option("--inputs", options->inputs,
                       "Hidden states, .npy [rows, hidden_size]; the first 64 "
-                      "rows are used (default: random)");
+                      "rows, or as many as --tokens, are used (default: "
+                      "random)");
   command
       ->add_option("--tokens", options->tokens,
                    "Send requests of 1, 2, ... up to this many tokens "
@@ -97,6 +98,9 @@ std::optional<int> ParseClientFlags(int argc, char** argv, ClientFlags* flags) {
   CLI::App app("Asks, uses and checks a sparse-ffn-server.",
                "sparse-ffn-client");
   app.require_subcommand(1);
+  app.footer(
+      "Ends with 0 where all went well, 2 where check found answers or weights "
+      "that are wrong, another code where it could not be done.");
   const CLI::App* info = AddInfoCommand(&app, &flags->info);
   const CLI::App* forward = AddForwardCommand(&app, &flags->forward);
   AddCheckCommand(&app, &flags->check);

@@ -11,6 +11,9 @@
 namespace sparse_ffn {
 namespace {
 
+// A check that found what must not be; see the footer of --help.
+constexpr int kExitCheckFailed = 2;
+
 // 0 where it went well, 1 where it did not.
 int ExitCode(const absl::Status& status) {
   if (status.ok()) return 0;
@@ -32,7 +35,7 @@ int Main(int argc, char** argv) {
   }
   const absl::StatusOr<bool> passed = RunCheck(flags.check);
   if (!passed.ok()) return ExitCode(passed.status());
-  return *passed ? 0 : 2;
+  return *passed ? 0 : kExitCheckFailed;
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ std::unique_ptr<ForwardCalls> NewStreamCalls(
 int64_t SteadyNowNs();
 
 // `steady_ns` as gRPC takes deadlines.
-gpr_timespec SteadyDeadline(int64_t steady_ns);
+gpr_timespec ToGrpcDeadline(int64_t steady_ns);
 
 }  // namespace sparse_ffn
 

@@ -5,8 +5,8 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/ffn_client.h"
+#include "server/checkpoint/layer_ranges.h"
 
 namespace sparse_ffn {
 namespace {
@@ -106,7 +106,7 @@ absl::Status SetLayers(const LoadFlags& flags,
   if (std::find(held.begin(), held.end(), layer) == held.end()) {
     return absl::InvalidArgumentError(
         absl::StrCat("the server does not hold layer ", layer, ", only ",
-                     absl::StrJoin(held, ", ")));
+                     FormatLayers({held.begin(), held.end()})));
   }
   plan->layers = {layer};
   return absl::OkStatus();

@@ -39,6 +39,21 @@ const char* ShapeName(LoadShape shape) {
   return "decode";
 }
 
+const char* LayerOrderName(LayerOrder order) {
+  return order == LayerOrder::kRandom ? "random" : "in turn";
+}
+
+const char* ExecutionName(v1::Execution execution) {
+  switch (execution) {
+    case v1::EXECUTION_SPARSE:
+      return "sparse";
+    case v1::EXECUTION_DENSE:
+      return "dense";
+    default:
+      return "auto";
+  }
+}
+
 double PerSecond(double count, const LoadReport& report) {
   return Ratio(count, report.window_seconds);
 }
@@ -78,14 +93,15 @@ std::string Headline(const LoadReport& report) {
   const LoadPlan& plan = report.plan;
   return absl::StrFormat(
       "%s: %s on %s (%s), %d layers of %d x %d in %s\n"
-      "%s loop, %s, clients %d, in flight %d each, tokens %d, %s, "
-      "%.1f s measured\n",
+      "%s loop, %s, clients %d, in flight %d each, tokens %d, %s, %s kernels, "
+      "layers %s, %.1f s measured\n",
       report.target, report.model.model_name(), report.model.backend(),
       report.model.device_name(), plan.layers.size(),
       report.model.hidden_size(), report.model.intermediate_size(),
       WireName(report.model.weights_dtype()), ShapeName(plan.shape),
-      plan.stream ? "stream" : "unary", report.plan.clients, plan.in_flight,
-      plan.tokens, WireName(plan.dtype), report.window_seconds);
+      plan.stream ? "stream" : "unary", plan.clients, plan.in_flight,
+      plan.tokens, WireName(plan.dtype), ExecutionName(plan.execution),
+      LayerOrderName(plan.layer_order), report.window_seconds);
 }
 
 std::string RateLine(const LoadReport& report) {
@@ -175,11 +191,13 @@ nlohmann::json PlanJson(const LoadReport& report) {
   return {{"shape", ShapeName(plan.shape)},
           {"mode", plan.stream ? "stream" : "unary"},
           {"busy_poll", plan.busy_poll},
-          {"clients", report.plan.clients},
+          {"clients", plan.clients},
           {"in_flight", plan.in_flight},
           {"tokens", plan.tokens},
           {"layers", plan.layers},
+          {"layer_order", LayerOrderName(plan.layer_order)},
           {"dtype", WireName(plan.dtype)},
+          {"execution", ExecutionName(plan.execution)},
           {"seed", plan.seed}};
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -206,4 +207,11 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace sparse_ffn
 
-int main(int argc, char** argv) { return sparse_ffn::Main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return sparse_ffn::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "sparse-ffn-load: %s\n", error.what());
+    return 1;
+  }
+}

@@ -51,7 +51,7 @@ class StreamCalls final : public ForwardCalls {
     }
     void* tag;
     bool ok;
-    if (queue_.AsyncNext(&tag, &ok, SteadyDeadline(deadline_ns)) ==
+    if (queue_.AsyncNext(&tag, &ok, ToGrpcDeadline(deadline_ns)) ==
         grpc::CompletionQueue::GOT_EVENT) {
       OnEvent(static_cast<Operation>(static_cast<bool*>(tag) - pending_), ok);
     }

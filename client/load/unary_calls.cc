@@ -49,7 +49,7 @@ class UnaryCalls final : public ForwardCalls {
     completions_.clear();
     void* tag;
     bool ok;
-    if (queue_.AsyncNext(&tag, &ok, SteadyDeadline(deadline_ns)) !=
+    if (queue_.AsyncNext(&tag, &ok, ToGrpcDeadline(deadline_ns)) !=
         grpc::CompletionQueue::GOT_EVENT) {
       return completions_;
     }
@@ -99,7 +99,7 @@ int64_t SteadyNowNs() {
       .count();
 }
 
-gpr_timespec SteadyDeadline(int64_t steady_ns) {
+gpr_timespec ToGrpcDeadline(int64_t steady_ns) {
   constexpr int64_t kNsPerSecond = 1'000'000'000;
   gpr_timespec deadline;
   deadline.tv_sec = steady_ns / kNsPerSecond;

@@ -9,6 +9,7 @@
 #include "client/make_model/layer_maker.h"
 #include "client/make_model/output_folder.h"
 #include "client/npy.h"
+#include "server/checkpoint/checkpoint.h"
 #include "server/checkpoint/model_config.h"
 #include "server/checkpoint/safetensors_writer.h"
 #include "server/checkpoint/shard_index.h"
@@ -19,8 +20,9 @@ namespace {
 
 constexpr Projection kProjections[] = {Projection::kGate, Projection::kUp,
                                        Projection::kDown};
+
 // Layers [first, last) of a shard.
-std::pair<size_t, size_t> LayersOf(const ModelSpec& spec, size_t shard) {
+std::pair<size_t, size_t> LayersOfShard(const ModelSpec& spec, size_t shard) {
   return {shard * spec.num_layers / spec.shards,
           (shard + 1) * spec.num_layers / spec.shards};
 }
@@ -32,7 +34,7 @@ std::string NormName(size_t layer) {
 
 std::vector<TensorSpec> TensorsOf(const ModelSpec& spec, size_t shard) {
   std::vector<TensorSpec> tensors;
-  const auto [first, last] = LayersOf(spec, shard);
+  const auto [first, last] = LayersOfShard(spec, shard);
   for (size_t layer = first; layer < last; ++layer) {
     tensors.push_back({NormName(layer), spec.dtype, {spec.hidden_size}});
     for (const Projection projection : kProjections) {
@@ -80,7 +82,7 @@ absl::Status WriteShard(
   if (!writer.ok()) return writer.status();
   uint64_t bytes = 0;
   for (const TensorSpec& tensor : tensors) bytes += tensor.bytes();
-  const auto [first, last] = LayersOf(spec, shard);
+  const auto [first, last] = LayersOfShard(spec, shard);
   for (size_t layer = first; layer < last; ++layer) {
     absl::Status status = AppendLayer(spec, layer, maker, *writer);
     if (!status.ok()) return status;

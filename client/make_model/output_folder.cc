@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/checkpoint/checkpoint.h"
 
 namespace sparse_ffn {
 namespace {
@@ -56,7 +57,7 @@ std::set<std::string> WeightsOf(size_t shards) {
 }  // namespace
 
 std::string ShardFile(size_t shard, size_t shards) {
-  if (shards == 1) return "model.safetensors";
+  if (shards == 1) return kSingleFile;
   return absl::StrFormat("model-%05d-of-%05d.safetensors", shard + 1, shards);
 }
 

@@ -9,11 +9,9 @@
 
 namespace sparse_ffn {
 
-inline constexpr char kConfigFile[] = "config.json";
-inline constexpr char kIndexFile[] = "model.safetensors.index.json";
 inline constexpr char kInputsFile[] = "inputs.npy";
 
-// "model.safetensors", or "model-00002-of-00003.safetensors" for shard 1 of 3.
+// kSingleFile, or "model-00002-of-00003.safetensors" for shard 1 of 3.
 std::string ShardFile(size_t shard, size_t shards);
 
 // Makes `folder` where it is missing, and removes what an earlier model left

@@ -16,9 +16,6 @@
 namespace sparse_ffn {
 namespace {
 
-constexpr char kConfigName[] = "config.json";
-constexpr char kSingleName[] = "model.safetensors";
-constexpr char kIndexName[] = "model.safetensors.index.json";
 constexpr size_t kMaxShards = 512;
 
 std::string Join(const std::string& folder, const std::string& name) {
@@ -60,12 +57,12 @@ struct FileList {
 };
 
 absl::StatusOr<FileList> ListFiles(const std::string& folder) {
-  const std::string single = Join(folder, kSingleName);
+  const std::string single = Join(folder, kSingleFile);
   if (Exists(single)) return FileList{{single}, {}};
-  const std::string index_path = Join(folder, kIndexName);
+  const std::string index_path = Join(folder, kIndexFile);
   if (!Exists(index_path)) {
-    return absl::NotFoundError(absl::StrCat(folder, ": expected ", kSingleName,
-                                            " or ", kIndexName,
+    return absl::NotFoundError(absl::StrCat(folder, ": expected ", kSingleFile,
+                                            " or ", kIndexFile,
                                             ", found neither"));
   }
   absl::StatusOr<ShardIndex> index = ReadShardIndex(index_path);
@@ -161,7 +158,7 @@ class LayerCollector {
     if (view.rows == rows && view.cols == cols) return absl::OkStatus();
     return Wrong(path, name,
                  absl::StrCat("shape ", ShapeOf(rows, cols), " (from ",
-                              kConfigName, ")"),
+                              kConfigFile, ")"),
                  ShapeOf(view.rows, view.cols));
   }
 
@@ -209,7 +206,7 @@ absl::Status CheckAgainstIndex(const FileList& files,
 
 absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& folder) {
   absl::StatusOr<ModelConfig> config =
-      ReadModelConfig(Join(folder, kConfigName));
+      ReadModelConfig(Join(folder, kConfigFile));
   if (!config.ok()) return config.status();
   absl::StatusOr<FileList> list = ListFiles(folder);
   if (!list.ok()) return list.status();

@@ -19,6 +19,12 @@
 
 namespace sparse_ffn {
 
+// Names in the folder: the weights are in the one file, or where the index
+// says.
+inline constexpr char kConfigFile[] = "config.json";
+inline constexpr char kSingleFile[] = "model.safetensors";
+inline constexpr char kIndexFile[] = "model.safetensors.index.json";
+
 // Views into the mapped files as torch stores them; may be unaligned.
 struct LayerTensors {
   ConstMatrix gate_proj;  // [intermediate, hidden]

@@ -1,5 +1,7 @@
 #include "server/service/ffn_server.h"
 
+#include <algorithm>
+#include <climits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -48,7 +50,8 @@ absl::Status FfnServer::Bind(const FfnServerOptions& options) {
   grpc::ServerBuilder builder;
   // Else a second server would share the port and take half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_request_bytes));
+  builder.SetMaxReceiveMessageSize(
+      static_cast<int>(std::min<size_t>(options.max_request_bytes, INT_MAX)));
   builder.RegisterService(service_.async_service());
   std::vector<int> ports(options.listen.size(), 0);
   for (size_t i = 0; i < ports.size(); ++i) {

@@ -189,7 +189,7 @@ void FfnService::RemoveStream(StreamCall* stream) {
   streams_.erase(stream);
 }
 
-SteadyTime SteadyDeadline(const grpc::ServerContext& context) {
+SteadyTime DeadlineOf(const grpc::ServerContext& context) {
   const auto deadline = context.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) {
     return SteadyTime::max();

@@ -121,7 +121,7 @@ class FfnService {
 };
 
 // The call's deadline on the steady clock.
-SteadyTime SteadyDeadline(const grpc::ServerContext& context);
+SteadyTime DeadlineOf(const grpc::ServerContext& context);
 
 }  // namespace sparse_ffn
 

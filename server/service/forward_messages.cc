@@ -133,7 +133,7 @@ void WriteReply(const v1::ForwardRequest& request, const RequestLimits& limits,
   Convert(result.output, rows);
 }
 
-v1::DataType WireDataType(DataType dtype) {
+v1::DataType ToWire(DataType dtype) {
   switch (dtype) {
     case DataType::kFloat32:
       return v1::DATA_TYPE_FLOAT32;

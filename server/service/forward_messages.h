@@ -35,7 +35,7 @@ absl::Status ReadRequest(const v1::ForwardRequest& request,
 void WriteReply(const v1::ForwardRequest& request, const RequestLimits& limits,
                 const FfnTaskResult& result, v1::ForwardReply* reply);
 
-v1::DataType WireDataType(DataType dtype);
+v1::DataType ToWire(DataType dtype);
 
 }  // namespace sparse_ffn
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
@@ -250,10 +251,11 @@ TEST_P(DrainTest, ClientsThatNeverReadAreCutOff) {
 TEST_P(DrainTest, LosesNothingUnderLoad) {
   Serve();
   constexpr int kClients = 3;
+  std::atomic<uint64_t> answered_tokens{0};
   std::vector<std::thread> clients;
   clients.reserve(kClients);
   for (int client = 0; client < kClients; ++client) {
-    clients.emplace_back([this] {
+    clients.emplace_back([this, &answered_tokens] {
       const auto channel = NewChannel(address_);
       const auto stub = v1::FfnService::NewStub(channel);
       grpc::ClientContext context;
@@ -269,6 +271,7 @@ TEST_P(DrainTest, LosesNothingUnderLoad) {
           EXPECT_EQ(reply.status_code(), grpc::StatusCode::UNAVAILABLE);
         } else {
           ExpectReply(request, reply);
+          answered_tokens += request.tokens();
         }
       }
       EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
@@ -279,6 +282,7 @@ TEST_P(DrainTest, LosesNothingUnderLoad) {
   for (std::thread& client : clients) client.join();
   const double computed = Metric("sparse_ffn_layer_tokens_total{layer=\"0\"}");
   EXPECT_EQ(Metric("sparse_ffn_requests_in_flight"), 0);
+  EXPECT_EQ(computed, static_cast<double>(answered_tokens));
   EXPECT_GE(computed, 200);
 }
 

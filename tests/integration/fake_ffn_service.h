@@ -76,7 +76,7 @@ class FakeFfnService final : public v1::FfnService::Service {
                        const v1::ForwardRequest* request,
                        v1::ForwardReply* reply) override {
     Stall(context);
-    const grpc::Status failure = ToldFailure();
+    grpc::Status failure = ToldFailure();
     return failure.ok() ? Answer(*request, reply) : failure;
   }
 
@@ -86,7 +86,7 @@ class FakeFfnService final : public v1::FfnService::Service {
     std::vector<v1::ForwardReply> held;
     while (stream->Read(&request)) {
       Stall(context);
-      const grpc::Status failure = ToldFailure();
+      grpc::Status failure = ToldFailure();
       if (!failure.ok()) return failure;
       held.insert(held.begin(), ItemReply(request));
       if (swap_pairs && held.size() < 2) continue;

@@ -90,14 +90,14 @@ class LoadModelTest : public testing::Test {
   void WriteTensors(const std::vector<RawTensor>& tensors) {
     WriteBytes(folder_.File("model.safetensors"), SafetensorsBytes(tensors));
   }
-  absl::StatusOr<LoadResult> Load(RecordingBackend& backend) {
+  absl::StatusOr<LoadedModel> Load(RecordingBackend& backend) {
     absl::StatusOr<ModelPlan> plan = OpenModel(options_);
     if (!plan.ok()) return plan.status();
     return LoadLayers(*plan, backend, nullptr);
   }
   std::string Hash() {
     RecordingBackend backend;
-    absl::StatusOr<LoadResult> result = Load(backend);
+    absl::StatusOr<LoadedModel> result = Load(backend);
     return result.ok() ? result->weights_hash : result.status().ToString();
   }
   std::string OpenError() {
@@ -142,7 +142,7 @@ TEST_F(LoadModelTest, GivesTheBackendNeuronMajorMatrices) {
 
   RecordingBackend backend;
   std::vector<size_t> done;
-  absl::StatusOr<LoadResult> result =
+  absl::StatusOr<LoadedModel> result =
       LoadLayers(*plan, backend, [&done](const LoadProgress& progress) {
         EXPECT_EQ(progress.layers_total, 2);
         EXPECT_EQ(progress.bytes_read,
@@ -165,7 +165,7 @@ TEST_F(LoadModelTest, ConvertsOnRequest) {
        {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16}) {
     options_.weights_dtype = dtype;
     RecordingBackend backend;
-    absl::StatusOr<LoadResult> result = Load(backend);
+    absl::StatusOr<LoadedModel> result = Load(backend);
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(backend.layers.at(1).dtype, dtype);
     ExpectLayer(backend, 1, kHidden, kNeurons);
@@ -181,7 +181,7 @@ TEST_F(LoadModelTest, SeveralBlocksAndWideRowsArriveWhole) {
   for (const DataType dtype : {DataType::kFloat32, DataType::kBFloat16}) {
     options_.weights_dtype = dtype;
     RecordingBackend backend;
-    absl::StatusOr<LoadResult> result = Load(backend);
+    absl::StatusOr<LoadedModel> result = Load(backend);
     ASSERT_TRUE(result.ok()) << result.status();
     ExpectLayer(backend, 0, 1100, 2001);
     EXPECT_EQ(*HashWeights(*checkpoint, {0}, 2), result->weights_hash);

@@ -171,7 +171,7 @@ TEST_F(MakeModelTest, ShardsHoldTheSameWeights) {
     absl::StatusOr<std::unique_ptr<FfnBackend>> backend =
         NewCpuBackend(plan->config, 1);
     if (!backend.ok()) return backend.status().ToString();
-    absl::StatusOr<LoadResult> result = LoadLayers(*plan, **backend, nullptr);
+    absl::StatusOr<LoadedModel> result = LoadLayers(*plan, **backend, nullptr);
     return result.ok() ? result->weights_hash : result.status().ToString();
   };
   spec_.num_layers = 5;
