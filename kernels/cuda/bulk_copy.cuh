@@ -31,10 +31,11 @@ __device__ inline void PublishBarriers() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-__device__ inline void Arrive(uint64_t* barrier) {
-  asm volatile(
-      "mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier))
-      : "memory");
+__device__ inline void Arrive(uint64_t* barrier, int arrivals) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(
+                   SharedAddress(barrier)),
+               "r"(arrivals)
+               : "memory");
 }
 
 // Waits for the end of phases 0, 2, 4, ... (parity 0) or 1, 3, ... (parity 1).

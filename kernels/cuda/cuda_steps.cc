@@ -95,9 +95,14 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
   steps->parts_ = reinterpret_cast<float*>(take(sizes.parts));
   steps->part_active_ = reinterpret_cast<int*>(take(sizes.part_active));
   steps->result_ = take(sizes.result);
-  const absl::Status status = ToStatus(
+  absl::Status status;
+  if (steps->FusedIsFast()) {
+    status = ToStatus(PrepareFusedBulk(model.element, steps->hidden_size_),
+                      "preparing the fused FFN");
+  }
+  status.Update(ToStatus(
       cudaMemsetAsync(steps->result_, 0, CounterBytes(model.config), stream),
-      "clearing the counters");
+      "clearing the counters"));
   if (!status.ok()) return status;
   steps->output_ =
       reinterpret_cast<float*>(steps->result_ + CounterBytes(model.config));

@@ -2,15 +2,14 @@
 //
 // A block a multiprocessor. Its neurons are dealt out beforehand, so that sums
 // are made in one order whatever the timing. Three kinds of warps:
-//   gate warps take rows of gate_proj in turn, which reach each of them through
-//     a ring of its own, and leave their scores;
+//   gate warps take rows of gate_proj in turn, each through a slot of its own,
+//     and leave their scores;
 //   the list warp goes through the scores in order and orders the up and down
-//     rows of active neurons into one more ring;
+//     rows of active neurons into a ring;
 //   sum warps take those in order: up product, then h times the down row onto
 //     sums that they keep in registers, each thread some columns.
-// The rings take nearly all shared memory, so that enough is on its way at any
-// time. As blocks end, those of the next launch take their place and fill their
-// gate rings while the rest ends and the parts are added up.
+// As blocks end, those of the next launch take their place and fetch their
+// first rows while the rest ends and the parts are added up.
 #include <algorithm>
 #include <cstddef>
 
@@ -31,31 +30,28 @@ constexpr int kSumThreads = kSumWarps * kWarp;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 constexpr int kPackBytes = 16;
-// Rows in the ring of a gate warp and in that of the list warp.
-constexpr int kMaxGateSlots = 8;
-constexpr int kMinListSlots = 3;
-constexpr int kMaxListSlots = 8;
-constexpr int kMaxRows = 512;  // Of gate_proj, in a block.
+constexpr int kMaxListSlots = 6;  // Rows in the ring of the list warp.
+constexpr int kMaxRows = 512;     // Of gate_proj, in a block.
 // A round is one row of each gate warp.
 constexpr int kMaxRounds = kMaxRows / kGateWarps;
 constexpr int kMaxPacks = 8;  // Of a row, that a sum thread can have.
 
 struct FusedBulkParams : FusedTokenParams {
   int row_bytes;
-  int gate_slots;
   int list_slots;
 };
 
-// Shared memory: this, then the hidden state, the list ring and the gate rings.
+// Shared memory: this, then the hidden state, the list ring and the gate slots.
 struct Head {
-  uint64_t gate_full[kGateWarps][kMaxGateSlots];
+  uint64_t gate_full[kGateWarps];
+  uint64_t first_full[kGateWarps];
   uint64_t hidden_full;
   uint64_t list_full[kMaxListSlots];
   uint64_t list_empty[kMaxListSlots];
   uint64_t round_done[kMaxRounds];
   float scores[kMaxRows];
   float list_scores[kMaxListSlots];  // Of slots that hold an up row.
-  bool list_ends[kMaxListSlots];
+  int list_ends[kMaxListSlots];
   float up_sums[2][kSumWarps];
 };
 constexpr int kHeadBytes = (sizeof(Head) + 127) / 128 * 128;
@@ -76,8 +72,8 @@ __device__ std::byte* SharedHidden(const FusedBulkParams& p) {
 __device__ std::byte* ListSlot(const FusedBulkParams& p, int slot) {
   return SharedRow(p, 1 + slot);
 }
-__device__ std::byte* GateSlot(const FusedBulkParams& p, int warp, int slot) {
-  return SharedRow(p, 1 + p.list_slots + warp * p.gate_slots + slot);
+__device__ std::byte* GateSlot(const FusedBulkParams& p, int warp) {
+  return SharedRow(p, 1 + p.list_slots + warp);
 }
 
 // A place in a ring, and the parity of its next phase.
@@ -174,19 +170,20 @@ struct GateOrders {
     row += step;
     --left;
   }
-  // Makes the ring and fills it.
+  // Orders the first two rows. One goes to a slot of the list ring, which has
+  // no use for it yet.
   __device__ void Start(const FusedBulkParams& p, int warp, int rows) {
-    uint64_t* full = SharedHead().gate_full[warp];
+    Head& head = SharedHead();
     row = Row(p.gate_proj, p, warp);
     step = static_cast<size_t>(kGateWarps) * gridDim.x * p.row_bytes;
     left = (rows - warp + kGateWarps - 1) / kGateWarps;
-#pragma unroll 1
-    for (int i = 0; i < p.gate_slots; ++i) InitBarrier(full + i, 1);
+    InitBarrier(&head.gate_full[warp], 1);
+    InitBarrier(&head.first_full[warp], 1);
     PublishBarriers();
-#pragma unroll 1
-    for (int i = 0; i < p.gate_slots; ++i) {
-      Order(p, GateSlot(p, warp, i), full + i);
+    if (warp < p.list_slots) {
+      Order(p, ListSlot(p, warp), &head.first_full[warp]);
     }
+    Order(p, GateSlot(p, warp), &head.gate_full[warp]);
   }
 };
 
@@ -195,21 +192,29 @@ __device__ void RunGateWarp(const FusedBulkParams& p, GateOrders& orders,
                             int warp, int rows) {
   Head& head = SharedHead();
   const int lane = threadIdx.x % kWarp;
-  RingPlace place;
+  uint32_t parity = 0;
   int round = 0;
   Wait(&head.hidden_full, 0);
   for (int i = warp; i < rows; i += kGateWarps, ++round) {
-    uint64_t* full = &head.gate_full[warp][place.slot];
-    std::byte* slot = GateSlot(p, warp, place.slot);
-    Wait(full, place.parity);
+    const bool in_list_slot = round == 0 && warp < p.list_slots;
+    std::byte* slot = in_list_slot ? ListSlot(p, warp) : GateSlot(p, warp);
+    if (in_list_slot) {
+      Wait(&head.first_full[warp], 0);
+    } else {
+      Wait(&head.gate_full[warp], parity);
+      parity ^= 1;
+    }
     const float score =
         DotRow<T>(slot, SharedHidden(p), p.row_bytes / kPackBytes);
-    place.Advance(p.gate_slots);
     __syncwarp();
     if (lane != 0) continue;
-    orders.Order(p, slot, full);
+    if (in_list_slot) {
+      Arrive(&head.list_empty[warp], kSumWarps);
+    } else {
+      orders.Order(p, slot, &head.gate_full[warp]);
+    }
     head.scores[i] = score;
-    Arrive(&head.round_done[round]);
+    Arrive(&head.round_done[round], 1);
   }
 }
 
@@ -222,6 +227,10 @@ __device__ void InitListBarriers(const FusedBulkParams& p, int rows) {
   if (lane < p.list_slots) {
     InitBarrier(&head.list_full[lane], 1);
     InitBarrier(&head.list_empty[lane], kSumWarps);
+    // Other slots first hold a gate row, whose warp frees them.
+    if (lane >= min(kGateWarps, rows)) {
+      Arrive(&head.list_empty[lane], kSumWarps);
+    }
   }
   if (lane == 0) InitBarrier(&head.hidden_full, 1);
   PublishBarriers();
@@ -229,14 +238,14 @@ __device__ void InitListBarriers(const FusedBulkParams& p, int rows) {
 
 // By lane 0 of the list warp.
 struct ListOrders {
-  RingPlace place{0, 1};  // All slots are free at first.
+  RingPlace place;
 
   __device__ void Order(const FusedBulkParams& p, const std::byte* row,
                         float score) {
     Head& head = SharedHead();
     Wait(&head.list_empty[place.slot], place.parity);
     head.list_scores[place.slot] = score;
-    head.list_ends[place.slot] = false;
+    head.list_ends[place.slot] = 0;
     CopyBulk(ListSlot(p, place.slot), row, p.row_bytes,
              &head.list_full[place.slot]);
     place.Advance(p.list_slots);
@@ -244,8 +253,8 @@ struct ListOrders {
   __device__ void End() {
     Head& head = SharedHead();
     Wait(&head.list_empty[place.slot], place.parity);
-    head.list_ends[place.slot] = true;
-    Arrive(&head.list_full[place.slot]);
+    head.list_ends[place.slot] = 1;
+    Arrive(&head.list_full[place.slot], 1);
   }
 };
 
@@ -314,13 +323,13 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
   };
   const auto release = [&] {
     __syncwarp();
-    if (thread % kWarp == 0) Arrive(&head.list_empty[place.slot]);
+    if (thread % kWarp == 0) Arrive(&head.list_empty[place.slot], 1);
     place.Advance(p.list_slots);
   };
   Wait(&head.hidden_full, 0);
   for (int turn = 0;; turn ^= 1) {
     Wait(&head.list_full[place.slot], place.parity);
-    if (head.list_ends[place.slot]) break;
+    if (head.list_ends[place.slot] != 0) break;
     const float score = head.list_scores[place.slot];
     float up = DotBySumWarps<T, kPacks>(row(), x, packs, turn);
     release();
@@ -381,38 +390,32 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-// Shared memory of a block, beside one of LaunchFusedSum on a multiprocessor;
-// and what of it the gate rings get.
+// Shared memory of a block, beside one of LaunchFusedSum on a multiprocessor.
 constexpr int kSharedBytes = 220 << 10;
-constexpr int kGateRingBytes = 160 << 10;
 
 int SumPacks(int hidden_size) {
   return (hidden_size / kPack + kSumThreads - 1) / kSumThreads;
 }
 
-// Fills in the sizes of the rings; returns the bytes of shared memory.
+// Fills in the rest of the parameters; returns the bytes of shared memory.
 int Plan(FusedBulkParams* p) {
   p->row_bytes = p->hidden_size * 2;
-  const int rows = (kSharedBytes - kHeadBytes) / p->row_bytes - 1;
-  p->gate_slots =
-      std::clamp(std::min(kGateRingBytes / p->row_bytes, rows - kMinListSlots) /
-                     kGateWarps,
-                 1, kMaxGateSlots);
-  const int gate_rows = kGateWarps * p->gate_slots;
-  p->list_slots = std::min(rows - gate_rows, kMaxListSlots);
-  return kHeadBytes + (1 + gate_rows + p->list_slots) * p->row_bytes;
+  const int rows = (kSharedBytes - kHeadBytes) / p->row_bytes;
+  p->list_slots = std::min(rows - 1 - kGateWarps, kMaxListSlots);
+  return kHeadBytes + (1 + kGateWarps + p->list_slots) * p->row_bytes;
 }
 
-template <typename T, int kPacks>
-cudaError_t Launch(const FusedBulkParams& params, int shared_bytes,
-                   cudaStream_t stream) {
-  const auto kernel = FusedBulk<T, kPacks>;
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  if (error != cudaSuccess) return error;
-  return LaunchDependent(
-      kernel, dim3(FusedBlocks(params.device, params.intermediate_size)),
-      kThreads, shared_bytes, params.device.dependent_launch, stream, params);
+// Calls f with the kernel for the parameters' type and size.
+template <typename F>
+cudaError_t DispatchKernel(Element element, int hidden_size, F&& f) {
+  return DispatchElement(element, [&](auto zero) {
+    using T = decltype(zero);
+    const int packs = SumPacks(hidden_size);
+    if (packs <= 2) return f(FusedBulk<T, 2>);
+    if (packs <= 4) return f(FusedBulk<T, 4>);
+    if (packs <= 5) return f(FusedBulk<T, 5>);
+    return f(FusedBulk<T, kMaxPacks>);
+  });
 }
 
 }  // namespace
@@ -428,17 +431,21 @@ bool FusedBulkTakes(Device device, int hidden_size, int intermediate_size) {
          (intermediate_size + blocks - 1) / blocks <= kMaxRows;
 }
 
+cudaError_t PrepareFusedBulk(Element element, int hidden_size) {
+  return DispatchKernel(element, hidden_size, [](auto kernel) {
+    return cudaFuncSetAttribute(
+        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  });
+}
+
 cudaError_t LaunchFusedBulk(const FusedTokenParams& params,
                             cudaStream_t stream) {
-  FusedBulkParams bulk = {params, 0, 0, 0};
+  FusedBulkParams bulk = {params, 0, 0};
   const int shared_bytes = Plan(&bulk);
-  return DispatchElement(params.element, [&](auto element) {
-    using T = decltype(element);
-    const int packs = SumPacks(params.hidden_size);
-    if (packs <= 2) return Launch<T, 2>(bulk, shared_bytes, stream);
-    if (packs <= 4) return Launch<T, 4>(bulk, shared_bytes, stream);
-    if (packs <= 5) return Launch<T, 5>(bulk, shared_bytes, stream);
-    return Launch<T, kMaxPacks>(bulk, shared_bytes, stream);
+  const int blocks = FusedBlocks(params.device, params.intermediate_size);
+  return DispatchKernel(params.element, params.hidden_size, [&](auto kernel) {
+    return LaunchDependent(kernel, dim3(blocks), kThreads, shared_bytes,
+                           params.device.dependent_launch, stream, bulk);
   });
 }
 

@@ -120,9 +120,11 @@ struct FusedTokenParams {
 // Of both forms.
 int FusedBlocks(Device device, int intermediate_size);
 // Streams weights through shared memory with the copy engine; starts on them
-// before the previous kernel has ended. Takes what FusedBulkTakes takes.
+// before the previous kernel has ended. Takes what FusedBulkTakes takes, on a
+// device that PrepareFusedBulk was called for.
 cudaError_t LaunchFusedBulk(const FusedTokenParams& params,
                             cudaStream_t stream);
+cudaError_t PrepareFusedBulk(Element element, int hidden_size);
 bool FusedBulkTakes(Device device, int hidden_size, int intermediate_size);
 // Any size on any device.
 cudaError_t LaunchFusedPortable(const FusedTokenParams& params,

@@ -258,6 +258,9 @@ absl::Status Bench::Compare(int runs) {
   if (!lane.ok()) return lane.status();
   std::mt19937_64 random(runs);
   std::vector<float> state(hidden_);
+  // A neuron too many or too few weighs hundreds of times as much.
+  constexpr double kMostError = 1e-4;
+  double worst = 0;
   for (int i = 0; i < runs; ++i) {
     for (float& value : state) {
       value =
@@ -285,15 +288,18 @@ absl::Status Bench::Compare(int runs) {
         error += std::pow(double{output[c]} - expected[c], 2);
         size += std::pow(expected[c], 2);
       }
-      if (active != expected_active || !(error <= 1e-10 * size)) {
+      const double relative = std::sqrt(error / size);
+      if (active != expected_active || !(relative <= kMostError)) {
         return absl::InternalError(absl::StrCat(
             "run ", i, ": ", active, " active neurons, ", expected_active,
-            " in steps; relative error ", std::sqrt(error / size)));
+            " in steps; relative error ", relative));
       }
+      worst = std::max(worst, relative);
     }
   }
   model_.one_token = OneToken::kAuto;
-  std::printf("%d fresh tokens: fused as in steps\n", runs);
+  std::printf("%d fresh tokens: fused as in steps, relative error %.1e\n", runs,
+              worst);
   return absl::OkStatus();
 }
 
