@@ -27,9 +27,7 @@ constexpr int kSumWarps = 4;
 constexpr int kListWarp = kGateWarps + kSumWarps;
 constexpr int kThreads = (kListWarp + 1) * kWarp;
 constexpr int kSumThreads = kSumWarps * kWarp;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
-constexpr int kPackBytes = 16;
 constexpr int kMaxListSlots = 6;  // Rows in the ring of the list warp.
 constexpr int kMaxRows = 512;     // Of gate_proj, in a block.
 // A round is one row of each gate warp.
@@ -57,6 +55,9 @@ struct Head {
 constexpr int kHeadBytes = (sizeof(Head) + 127) / 128 * 128;
 
 #if __CUDA_ARCH__ >= 900
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kPackBytes = 16;
 
 __device__ Head& SharedHead() {
   extern __shared__ __align__(128) std::byte shared[];
