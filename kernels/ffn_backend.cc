@@ -27,7 +27,15 @@ absl::StatusOr<Activation> ParseActivation(const std::string& name) {
 }
 
 const char* FfnPathName(FfnPath path) {
-  return path == FfnPath::kSparse ? "sparse" : "dense";
+  switch (path) {
+    case FfnPath::kSparse:
+      return "sparse";
+    case FfnPath::kDense:
+      return "dense";
+    case FfnPath::kFused:
+      break;
+  }
+  return "fused";
 }
 
 }  // namespace sparse_ffn

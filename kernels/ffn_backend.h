@@ -65,15 +65,17 @@ inline constexpr int kMaxCpuThreads = 1024;
 // Which kernels may run for a batch; both kinds are exact.
 enum class Execution : uint8_t { kAuto, kSparse, kDense };
 
-// Which kernels ran.
-enum class FfnPath : uint8_t { kSparse, kDense };
+// Which kernels ran. Fused: the sparse path with all steps in one kernel.
+enum class FfnPath : uint8_t { kSparse, kDense, kFused };
+inline constexpr size_t kFfnPaths = 3;
 
-// "sparse" or "dense".
+// "sparse", "dense" or "fused".
 const char* FfnPathName(FfnPath path);
 
 // Of one batch. Durations in nanoseconds, 0 where not measured. The activation,
 // the threshold and the choice of the active neurons count to gate_ns on the
-// portable backend and to up_ns on CUDA, where they open step 2.
+// portable backend and to up_ns on CUDA, where they open step 2. The fused path
+// has no steps to measure.
 struct FfnStats {
   absl::Span<const uint32_t> active_neurons;  // [tokens]; the lane owns it.
   uint32_t union_active_neurons = 0;          // Active for at least one token.
@@ -139,12 +141,21 @@ class FfnBackend {
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCpuBackend(
     const FfnConfig& config, int threads);
 
+// How the CUDA backend runs sparse batches of one token. All but kAuto are for
+// tests.
+enum class OneToken : uint8_t {
+  kAuto,           // fused where that is fast, but for batches that are timed
+  kSteps,          // never fused
+  kFused,          // always; portable where the device or the sizes need that
+  kFusedPortable,  // always, without features of newer devices
+};
+
 // Runs on CUDA device `device`. Accepts float16 and bfloat16. INVALID_ARGUMENT
 // for a bad config, UNAVAILABLE where there is no driver, no such device, or
 // the build has no CUDA; RESOURCE_EXHAUSTED where num_layers do not fit in the
 // device's free memory.
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
-    const FfnConfig& config, int device);
+    const FfnConfig& config, int device, OneToken one_token = OneToken::kAuto);
 
 }  // namespace sparse_ffn
 

@@ -190,7 +190,7 @@ void Metrics::AddWeightSeries() {
                       .Name("sparse_ffn_batches_total")
                       .Help("Batches by the kernels that ran")
                       .Register(*registry_);
-  for (FfnPath path : {FfnPath::kSparse, FfnPath::kDense}) {
+  for (FfnPath path : {FfnPath::kSparse, FfnPath::kDense, FfnPath::kFused}) {
     batches_[static_cast<size_t>(path)] =
         &batches.Add({{"path", FfnPathName(path)}});
   }

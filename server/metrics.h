@@ -114,7 +114,7 @@ class Metrics {
   std::array<prometheus::Histogram*, kStages> stages_{};
   std::array<prometheus::Counter*, kMatrices> bytes_read_{};
   std::array<prometheus::Counter*, kMatrices> bytes_skipped_{};
-  std::array<prometheus::Counter*, 2> batches_{};  // By FfnPath.
+  std::array<prometheus::Counter*, kFfnPaths> batches_{};  // By FfnPath.
   prometheus::Histogram* batch_tokens_ = nullptr;
   prometheus::Histogram* token_sparsity_ = nullptr;
 

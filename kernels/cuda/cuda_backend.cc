@@ -29,9 +29,11 @@ constexpr size_t kReserveBytes = size_t{256} << 20;
 
 class CudaBackend : public FfnBackend {
  public:
-  CudaBackend(const FfnConfig& config, int device, const cudaDeviceProp& found)
+  CudaBackend(const FfnConfig& config, int device, const cudaDeviceProp& found,
+              OneToken one_token)
       : device_name_(found.name) {
     model_.config = config;
+    model_.one_token = one_token;
     model_.element = config.weights_dtype == DataType::kFloat16
                          ? cuda::Element::kFloat16
                          : cuda::Element::kBFloat16;
@@ -92,7 +94,7 @@ absl::Status CheckType(DataType weights_dtype) {
 }
 
 absl::Status CheckMemory(const FfnConfig& config, int device,
-                         const char* device_name) {
+                         const cudaDeviceProp& found) {
   size_t free_bytes = 0;
   size_t total_bytes = 0;
   absl::Status status = ToStatus(cudaMemGetInfo(&free_bytes, &total_bytes),
@@ -101,13 +103,15 @@ absl::Status CheckMemory(const FfnConfig& config, int device,
   const size_t matrix_bytes =
       AlignUp(config.intermediate_size * config.hidden_size *
               DataTypeBytes(config.weights_dtype));
-  const size_t needed = config.num_layers * 3 * matrix_bytes +
-                        cuda::CudaSteps::DeviceBytes(config) + kReserveBytes;
+  const size_t needed =
+      config.num_layers * 3 * matrix_bytes +
+      cuda::CudaSteps::DeviceBytes(config, found.multiProcessorCount) +
+      kReserveBytes;
   if (needed <= free_bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
       "CUDA device %d (%s) is too small: %d layers need %.2f GB, %.2f of %.2f "
       "GB are free",
-      device, device_name, config.num_layers, static_cast<double>(needed) / 1e9,
+      device, found.name, config.num_layers, static_cast<double>(needed) / 1e9,
       static_cast<double>(free_bytes) / 1e9,
       static_cast<double>(total_bytes) / 1e9));
 }
@@ -115,7 +119,7 @@ absl::Status CheckMemory(const FfnConfig& config, int device,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
-    const FfnConfig& config, int device) {
+    const FfnConfig& config, int device, OneToken one_token) {
   absl::Status status = CheckConfig(config);
   if (status.ok()) status = CheckType(config.weights_dtype);
   if (!status.ok()) return status;
@@ -140,9 +144,9 @@ absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
         "needed",
         device, found.name, found.major, found.minor));
   }
-  status = CheckMemory(config, device, found.name);
+  status = CheckMemory(config, device, found);
   if (!status.ok()) return status;
-  return std::make_unique<CudaBackend>(config, device, found);
+  return std::make_unique<CudaBackend>(config, device, found, one_token);
 }
 
 }  // namespace sparse_ffn

@@ -64,8 +64,13 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
                      ", got ", tokens));
   }
   const CudaLayer& weights = found->second;
-  const FfnPath path = ChoosePath(execution, tokens, model_.config.hidden_size,
-                                  weights.union_density.Expected(tokens));
+  timed_ = batches_++ % kTimedEvery == 0;
+  FfnPath path = ChoosePath(execution, tokens, model_.config.hidden_size,
+                            weights.union_density.Expected(tokens));
+  if (path == FfnPath::kSparse &&
+      UsesFused(model_.one_token, tokens, steps_->FusedIsFast(), timed_)) {
+    path = FfnPath::kFused;
+  }
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (status.ok()) status = Queue(weights, static_cast<int>(tokens), path);
   if (status.ok()) {
@@ -85,12 +90,24 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
 }
 
 absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
-  timed_ = batches_++ % kTimedEvery == 0;
   absl::Status status = Record(kStart);
   status.Update(Copy(pinned_input_.get(), steps_->hidden_states(),
                      input(tokens).bytes(), "copying the hidden states in"));
   status.Update(Record(kCopiedIn));
-  status.Update(steps_->Gate(layer, tokens));
+  status.Update(path == FfnPath::kFused ? QueueFused(layer)
+                                        : QueueSteps(layer, tokens, path));
+  status.Update(Record(kCopiedOut));
+  return status;
+}
+
+absl::Status CudaLane::QueueFused(const CudaLayer& layer) {
+  return steps_->Fused(layer, pinned_output(),
+                       pinned_counters(FfnPath::kFused));
+}
+
+absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
+                                  FfnPath path) {
+  absl::Status status = steps_->Gate(layer, tokens);
   status.Update(Record(kGateDone));
   status.Update(steps_->Select(tokens, path == FfnPath::kSparse));
   if (path == FfnPath::kSparse) {
@@ -105,7 +122,6 @@ absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
   status.Update(Record(kDownDone));
   status.Update(Copy(steps_->result(), pinned_result_.get(),
                      steps_->ResultBytes(tokens), "copying the result out"));
-  status.Update(Record(kCopiedOut));
   return status;
 }
 
@@ -138,17 +154,28 @@ uint64_t CudaLane::Nanoseconds(Mark from, Mark to) const {
   return error == cudaSuccess ? static_cast<uint64_t>(milliseconds * 1e6F) : 0;
 }
 
+float* CudaLane::pinned_output() const {
+  return reinterpret_cast<float*>(pinned_result_.get() +
+                                  CudaSteps::CounterBytes(model_.config));
+}
+
+int* CudaLane::pinned_counters(FfnPath path) const {
+  return reinterpret_cast<int*>(
+      pinned_result_.get() +
+      (path == FfnPath::kFused ? 0 : steps_->counter_offset()));
+}
+
 FfnResult CudaLane::Result(size_t tokens, FfnPath path) const {
-  const auto* counters = reinterpret_cast<const uint32_t*>(
-      pinned_result_.get() + steps_->counter_offset());
+  const auto* counters =
+      reinterpret_cast<const uint32_t*>(pinned_counters(path));
   FfnResult result;
-  result.output = {
-      pinned_result_.get() + CudaSteps::CounterBytes(model_.config), tokens,
-      model_.config.hidden_size, DataType::kFloat32};
+  result.output = {pinned_output(), tokens, model_.config.hidden_size,
+                   DataType::kFloat32};
   result.stats.active_neurons = absl::MakeConstSpan(counters + 1, tokens);
   result.stats.union_active_neurons = counters[0];
   result.stats.path = path;
   result.stats.copy_in_ns = Nanoseconds(kStart, kCopiedIn);
+  if (path == FfnPath::kFused) return result;
   result.stats.gate_ns = Nanoseconds(kCopiedIn, kGateDone);
   result.stats.up_ns = Nanoseconds(kGateDone, kUpDone);
   result.stats.down_ns = Nanoseconds(kUpDone, kDownDone);

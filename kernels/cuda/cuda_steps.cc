@@ -19,11 +19,17 @@ size_t SplitBytes(const FfnConfig& config) {
   return AlignUp(kMaxBatchFormTokens * SplitStride(config) * sizeof(uint16_t));
 }
 
+// Columns of a part of the output that a fused launch leaves.
+size_t PartStride(const FfnConfig& config) {
+  return (config.hidden_size + 3) / 4 * 4;
+}
+
 // Bytes of each buffer, in the order in which they lie in memory.
 struct Sizes {
-  size_t hidden_states, scores, union_list, gated, dense_up, result;
+  size_t hidden_states, scores, union_list, gated, dense_up, parts, part_active,
+      result;
 
-  explicit Sizes(const FfnConfig& config) {
+  Sizes(const FfnConfig& config, int sm_count) {
     const size_t tokens = config.max_batch_tokens;
     const size_t n = config.intermediate_size;
     hidden_states = AlignUp(tokens * config.hidden_size *
@@ -32,11 +38,14 @@ struct Sizes {
     union_list = AlignUp(n * sizeof(int));
     gated = std::max(scores, 2 * SplitBytes(config));
     dense_up = scores;
+    parts = AlignUp(sm_count * PartStride(config) * sizeof(float));
+    part_active = AlignUp(sm_count * sizeof(int));
     result = CudaSteps::CounterBytes(config) +
              AlignUp(tokens * config.hidden_size * sizeof(float));
   }
   size_t total() const {
-    return hidden_states + scores + union_list + gated + dense_up + result;
+    return hidden_states + scores + union_list + gated + dense_up + parts +
+           part_active + result;
   }
 };
 
@@ -46,8 +55,8 @@ size_t CudaSteps::CounterBytes(const FfnConfig& config) {
   return AlignUp(2 * (1 + config.max_batch_tokens) * sizeof(int));
 }
 
-size_t CudaSteps::DeviceBytes(const FfnConfig& config) {
-  return Sizes(config).total();
+size_t CudaSteps::DeviceBytes(const FfnConfig& config, int sm_count) {
+  return Sizes(config, sm_count).total();
 }
 
 size_t CudaSteps::ResultBytes(size_t tokens) const {
@@ -69,7 +78,7 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
   auto cublas = Cublas::New(stream);
   if (!cublas.ok()) return cublas.status();
   steps->cublas_ = *std::move(cublas);
-  const Sizes sizes(model.config);
+  const Sizes sizes(model.config, model.device_traits.sm_count);
   auto memory = NewDeviceMemory(sizes.total());
   if (!memory.ok()) return memory.status();
   steps->memory_ = *std::move(memory);
@@ -83,10 +92,17 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
   steps->gated_ = reinterpret_cast<float*>(take(sizes.gated));
   steps->dense_gated_ = steps->gated_;
   steps->dense_up_ = reinterpret_cast<float*>(take(sizes.dense_up));
+  steps->parts_ = reinterpret_cast<float*>(take(sizes.parts));
+  steps->part_active_ = reinterpret_cast<int*>(take(sizes.part_active));
   steps->result_ = take(sizes.result);
-  const absl::Status status = ToStatus(
+  absl::Status status;
+  if (steps->FusedIsFast()) {
+    status = ToStatus(PrepareFusedBulk(model.element, steps->hidden_size_),
+                      "preparing the fused FFN");
+  }
+  status.Update(ToStatus(
       cudaMemsetAsync(steps->result_, 0, CounterBytes(model.config), stream),
-      "clearing the counters");
+      "clearing the counters"));
   if (!status.ok()) return status;
   steps->output_ =
       reinterpret_cast<float*>(steps->result_ + CounterBytes(model.config));
@@ -162,6 +178,44 @@ absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
                       ? LaunchSparseDownBatch(params, stream_)
                       : LaunchSparseDown(params, stream_),
                   "sparse down product");
+}
+
+bool CudaSteps::FusedIsFast() const {
+  return FusedBulkTakes(model_.device_traits, hidden_size_, intermediate_size_);
+}
+
+absl::Status CudaSteps::Fused(const CudaLayer& layer, float* output,
+                              int* counters) const {
+  FusedTokenParams token;
+  token.hidden_state = hidden_states_;
+  token.gate_proj = layer.gate_proj;
+  token.up_proj = layer.up_proj;
+  token.down_proj = layer.down_proj;
+  token.parts = parts_;
+  token.active = part_active_;
+  token.part_stride = static_cast<int>(PartStride(model_.config));
+  token.hidden_size = hidden_size_;
+  token.intermediate_size = intermediate_size_;
+  token.threshold = model_.config.threshold;
+  token.clamp_up = clamp_up_;
+  token.element = model_.element;
+  token.device = model_.device_traits;
+  const bool bulk =
+      model_.one_token != OneToken::kFusedPortable && FusedIsFast();
+  absl::Status status = ToStatus(bulk ? LaunchFusedBulk(token, stream_)
+                                      : LaunchFusedPortable(token, stream_),
+                                 "fused FFN");
+  FusedSumParams sum;
+  sum.parts = parts_;
+  sum.active = part_active_;
+  sum.output = output;
+  sum.counters = counters;
+  sum.blocks = FusedBlocks(model_.device_traits, intermediate_size_);
+  sum.part_stride = token.part_stride;
+  sum.hidden_size = hidden_size_;
+  sum.device = model_.device_traits;
+  status.Update(ToStatus(LaunchFusedSum(sum, stream_), "sum of the fused FFN"));
+  return status;
 }
 
 absl::Status CudaSteps::DenseUp(const CudaLayer& layer, int tokens) const {

@@ -13,7 +13,8 @@
 namespace sparse_ffn::cuda {
 
 // Used by one thread at a time. A batch is: hidden_states written, Gate,
-// Select, then SparseUp and SparseDown, or DenseUp and DenseDown.
+// Select, then SparseUp and SparseDown, or DenseUp and DenseDown. Fused stands
+// for all steps of a sparse batch of one token.
 class CudaSteps {
  public:
   // Work goes to `stream`; model and stream must outlive the steps.
@@ -21,7 +22,7 @@ class CudaSteps {
                                                         cudaStream_t stream);
 
   // Device memory that New takes, in bytes.
-  static size_t DeviceBytes(const FfnConfig& config);
+  static size_t DeviceBytes(const FfnConfig& config, int sm_count);
 
   // [max_batch_tokens, hidden] of weights_dtype, on the device.
   void* hidden_states() const { return hidden_states_; }
@@ -41,6 +42,12 @@ class CudaSteps {
   absl::Status Select(int tokens, bool clear_output);
   absl::Status SparseUp(const CudaLayer& layer, int tokens) const;
   absl::Status SparseDown(const CudaLayer& layer, int tokens) const;
+  // Writes `output`, float32 [hidden], 16-byte aligned, and `counters`, [2] as
+  // at counter_offset(). Both on the device or in page-locked host memory.
+  absl::Status Fused(const CudaLayer& layer, float* output,
+                     int* counters) const;
+  // Whether Fused takes less time than the steps.
+  bool FusedIsFast() const;
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
   absl::Status DenseDown(const CudaLayer& layer, int tokens) const;
 
@@ -64,6 +71,8 @@ class CudaSteps {
   float* gated_ = nullptr;         // sparse: [union, tokens]
   void* dense_gated_ = nullptr;    // dense: [max_tokens, n]; in gated_'s place
   float* dense_up_ = nullptr;      // [max_tokens, n]
+  float* parts_ = nullptr;         // fused: [blocks, hidden rounded up to 4]
+  int* part_active_ = nullptr;     // fused: [blocks]
   std::byte* result_ = nullptr;
   float* output_ = nullptr;  // [max_tokens, hidden], in result_
   // Offsets in result_ of two sets of counters, which batches use in turn:

@@ -9,16 +9,31 @@
 
 namespace sparse_ffn::cuda {
 
-// Lets the next kernel of the stream start, then waits until the previous one
-// has finished and its writes are seen.
-__device__ inline void WaitForPredecessor() {
+// Lets the next kernel of the stream start as soon as every block has called
+// this or ended. One thread a block is enough.
+__device__ inline void AllowSuccessor() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+// Waits until the previous kernel has finished and its writes are seen.
+__device__ inline void AwaitPredecessor() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-// Launches `kernel`, which must call WaitForPredecessor first of all.
+// Both.
+__device__ inline void WaitForPredecessor() {
+  AllowSuccessor();
+  AwaitPredecessor();
+}
+
+// Launches `kernel`. Until it has waited for its predecessor it may read only
+// what never changes, such as weights, and must not write. Some thread of it
+// must wait, also where nothing depends on the predecessor: later kernels rely
+// on that.
 // `overlap`: the device has compute capability 9.0 or newer.
 template <typename Params>
 cudaError_t LaunchDependent(void (*kernel)(Params), dim3 grid, int threads,

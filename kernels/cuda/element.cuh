@@ -1,4 +1,4 @@
-// Loads of weights and hidden states as float32.
+// Loads of weights and hidden states as float32, dot products, the activation.
 #ifndef SPARSE_FFN_KERNELS_CUDA_ELEMENT_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_ELEMENT_CUH_
 
@@ -11,6 +11,12 @@ namespace sparse_ffn::cuda {
 
 // Elements in one 16-byte load.
 constexpr int kPack = 8;
+
+// Whether a neuron with this gate score is active. A NaN score is, so both
+// tests are negated.
+__device__ inline bool IsActive(float score, float threshold) {
+  return threshold > 0 ? !(score < threshold) : !(score <= 0);
+}
 
 __device__ inline float ToFloat(__half value) { return __half2float(value); }
 __device__ inline float ToFloat(__nv_bfloat16 value) {
@@ -42,6 +48,27 @@ struct Pack {
     }
   }
 };
+
+template <typename T>
+__device__ inline float DotPacks(const Pack<T>& a, const Pack<T>& b) {
+  float x[kPack];
+  float y[kPack];
+  a.Unpack(x);
+  b.Unpack(y);
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) sum = fmaf(x[i], y[i], sum);
+  return sum;
+}
+
+// The sum over the lanes of a warp, in all of them.
+__device__ inline float SumOverWarp(float sum) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+  }
+  return sum;
+}
 
 // Weights are read once: keep them out of L1, where the hidden states live.
 // Volatile, so that the loads of a round stay together ahead of their use.

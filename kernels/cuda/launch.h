@@ -100,6 +100,50 @@ cudaError_t LaunchSparseDown(const SparseDownParams& params,
 cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream);
 
+// All steps for one token, in one kernel: each block takes the neurons that it
+// counts to and leaves its part of the output. LaunchFusedSum adds the parts.
+struct FusedTokenParams {
+  const void* hidden_state;  // [hidden]
+  const void* gate_proj;     // [n, hidden]
+  const void* up_proj;       // [n, hidden]
+  const void* down_proj;     // [n, hidden], transposed from the checkpoint
+  float* parts;              // [FusedBlocks(), part_stride], 16-byte aligned
+  int* active;               // [FusedBlocks()], active neurons of each block
+  int part_stride;           // >= hidden_size, a multiple of 4
+  int hidden_size;
+  int intermediate_size;
+  float threshold;  // active: >= threshold if that is > 0, else > 0
+  bool clamp_up;    // dReLU: h = s * max(up, 0)
+  Element element;
+  Device device;
+};
+// Of both forms.
+int FusedBlocks(Device device, int intermediate_size);
+// Streams weights through shared memory with the copy engine; starts on them
+// before the previous kernel has ended. Takes what FusedBulkTakes takes, on a
+// device that PrepareFusedBulk was called for.
+cudaError_t LaunchFusedBulk(const FusedTokenParams& params,
+                            cudaStream_t stream);
+cudaError_t PrepareFusedBulk(Element element, int hidden_size);
+bool FusedBulkTakes(Device device, int hidden_size, int intermediate_size);
+// Any size on any device.
+cudaError_t LaunchFusedPortable(const FusedTokenParams& params,
+                                cudaStream_t stream);
+
+// Adds up what the blocks of a fused launch left, in an order that depends on
+// nothing but their number: equal inputs give equal bits.
+struct FusedSumParams {
+  const float* parts;  // [blocks, part_stride]
+  const int* active;   // [blocks]
+  float* output;  // [hidden], 16-byte aligned, on the device or page-locked
+  int* counters;  // [2]: active neurons, twice; as above
+  int blocks;
+  int part_stride;
+  int hidden_size;
+  Device device;
+};
+cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream);
+
 // Dense path: h = s * up, rounded once to the element type for the product
 // with down_proj.
 struct DenseGatedParams {

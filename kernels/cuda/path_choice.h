@@ -27,6 +27,14 @@ constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
   return tokens <= 16 ? 0.75F : 0.35F;
 }
 
+// Whether a batch on the sparse path runs fused. `fast`: the fused form is the
+// faster one for the device and the sizes. `timed`: the steps are to be timed.
+constexpr bool UsesFused(OneToken one_token, size_t tokens, bool fast,
+                         bool timed) {
+  if (tokens != 1 || one_token == OneToken::kSteps) return false;
+  return one_token != OneToken::kAuto || (fast && !timed);
+}
+
 // `expected_union_density` is the share of neurons, in [0, 1], that a batch of
 // `tokens` of this layer is expected to need.
 constexpr FfnPath ChoosePath(Execution execution, size_t tokens,

@@ -8,23 +8,10 @@ constexpr int kThreads = 256;
 constexpr int kWarp = 32;
 // Elements of a cache line.
 constexpr int kLine = 64;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // Loads of a row in flight at once in each lane.
 template <int kTokens>
 constexpr int kLoads = kTokens <= 2 ? 8 : 4;
-
-template <typename T>
-__device__ float DotPacks(const Pack<T>& a, const Pack<T>& b) {
-  float x[kPack];
-  float y[kPack];
-  a.Unpack(x);
-  b.Unpack(y);
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) sum = fmaf(x[i], y[i], sum);
-  return sum;
-}
 
 // Adds this lane's share of row · x[t] to sums[t]. Lanes stand side by side, so
 // that a warp reads 512 consecutive bytes; all loads of a round are issued
@@ -108,11 +95,7 @@ __global__ void __launch_bounds__(kThreads) GatedUp(const GatedUpParams p) {
     }
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      float sum = sums[t];
-#pragma unroll
-      for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-        sum += __shfl_xor_sync(kAllLanes, sum, offset);
-      }
+      float sum = SumOverWarp(sums[t]);
       if (lane == 0 && t < tokens) {
         const float score = p.scores[static_cast<size_t>(first_token + t) *
                                          p.intermediate_size +

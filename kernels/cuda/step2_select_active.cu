@@ -1,4 +1,5 @@
 #include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace sparse_ffn::cuda {
@@ -8,11 +9,6 @@ constexpr int kThreads = 128;
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// One thread a neuron. A NaN score is active, so both tests are negated.
-__device__ bool IsActive(float score, float threshold) {
-  return threshold > 0 ? !(score < threshold) : !(score <= 0);
-}
-
 __device__ void Clear(int* first, int count) {
   for (int i = blockIdx.x * kThreads + threadIdx.x; i < count;
        i += gridDim.x * kThreads) {
@@ -20,6 +16,7 @@ __device__ void Clear(int* first, int count) {
   }
 }
 
+// One thread a neuron.
 __global__ void __launch_bounds__(kThreads)
     SelectActive(const SelectActiveParams p) {
   extern __shared__ int token_count[];  // [tokens]

@@ -2,22 +2,25 @@
 // and dense, with the weights rotated over enough layers to keep L2 cold.
 // Prints the bytes that had to move, their rate as a share of the read
 // bandwidth measured in the same run, and the ratios to the byte floor and to
-// dense.
+// dense: those of the fused form where there is one.
 #include <cuda_runtime_api.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "client/npy.h"
 #include "kernels/cuda/cuda_lane.h"
 #include "kernels/cuda/cuda_model.h"
@@ -46,11 +49,12 @@ constexpr Preset kPresets[] = {{"prosparse-7b", 4096, 11008},
 
 struct Options {
   std::vector<std::string> presets = {"prosparse-7b", "prosparse-13b"};
-  std::vector<double> sparsities = {0.6698, 0.893};
+  std::vector<double> sparsities = {0.6698, 0.893, 0.98};
   std::vector<int> tokens = {1};
   std::string replay;
   std::string json;
   int layers = 12;
+  int compare = 0;
   bool half = false;
 };
 
@@ -58,6 +62,7 @@ struct Options {
 struct Times {
   double gate, step2, step3, whole;
   double dense_up, dense_down, dense;
+  double fused;  // 0 where there is none: for one token only
   double host_to_host;
 };
 
@@ -69,6 +74,9 @@ class Bench {
   absl::StatusOr<Times> Time(int tokens, const Masks& masks);
   // Bytes a second that a plain kernel reads of all the weights.
   absl::StatusOr<double> ReadBandwidth();
+  // Runs `runs` fresh tokens fused and in steps, over the layers as Time left
+  // them; INTERNAL where they differ by more than rounding.
+  absl::Status Compare(int runs);
 
   size_t matrix_bytes() const { return n_ * hidden_ * 2; }
 
@@ -94,6 +102,7 @@ class Bench {
     *microseconds = *time / static_cast<double>(model_.layers.size());
     return absl::OkStatus();
   }
+  absl::Status TimeFused(double* microseconds);
   absl::StatusOr<double> HostToHost(int tokens);
 
   const size_t n_;
@@ -220,6 +229,8 @@ absl::StatusOr<Times> Bench::Time(int tokens, const Masks& masks) {
     queued.Update(steps_->DenseDown(layer, tokens));
     return queued;
   }));
+  times.fused = 0;
+  if (tokens == 1) status.Update(TimeFused(&times.fused));
   if (!status.ok()) return status;
   times.step2 = up - times.gate;
   times.step3 = times.whole - up;
@@ -229,6 +240,67 @@ absl::StatusOr<Times> Bench::Time(int tokens, const Masks& masks) {
   if (!host_to_host.ok()) return host_to_host.status();
   times.host_to_host = *host_to_host;
   return times;
+}
+
+absl::Status Bench::TimeFused(double* microseconds) {
+  auto output = cuda::NewDeviceMemory(hidden_ * sizeof(float));
+  if (!output.ok()) return output.status();
+  auto counters = cuda::NewDeviceMemory(2 * sizeof(int));
+  if (!counters.ok()) return counters.status();
+  return TimeLayers(microseconds, [&](const CudaLayer& layer) {
+    return steps_->Fused(layer, reinterpret_cast<float*>(output->get()),
+                         reinterpret_cast<int*>(counters->get()));
+  });
+}
+
+absl::Status Bench::Compare(int runs) {
+  auto lane = cuda::CudaLane::New(model_);
+  if (!lane.ok()) return lane.status();
+  std::mt19937_64 random(runs);
+  std::vector<float> state(hidden_);
+  // A neuron too many or too few weighs hundreds of times as much.
+  constexpr double kMostError = 1e-4;
+  double worst = 0;
+  for (int i = 0; i < runs; ++i) {
+    for (float& value : state) {
+      value =
+          static_cast<float>(static_cast<int32_t>(random() >> 32)) * 0x1p-30F;
+    }
+    state[0] = 1;  // The column of the mask.
+    Convert({state.data(), 1, hidden_, DataType::kFloat32}, (*lane)->input(1));
+    std::vector<float> expected;
+    uint32_t expected_active = 0;
+    for (OneToken form : {OneToken::kSteps, OneToken::kFused}) {
+      model_.one_token = form;
+      auto result = (*lane)->Run(i % static_cast<int>(model_.layers.size()), 1,
+                                 Execution::kSparse);
+      if (!result.ok()) return result.status();
+      const auto* output = static_cast<const float*>(result->output.data);
+      const uint32_t active = result->stats.active_neurons[0];
+      if (form == OneToken::kSteps) {
+        expected.assign(output, output + hidden_);
+        expected_active = active;
+        continue;
+      }
+      double error = 0;
+      double size = 0;
+      for (size_t c = 0; c < hidden_; ++c) {
+        error += std::pow(double{output[c]} - expected[c], 2);
+        size += std::pow(expected[c], 2);
+      }
+      const double relative = std::sqrt(error / size);
+      if (active != expected_active || !(relative <= kMostError)) {
+        return absl::InternalError(absl::StrCat(
+            "run ", i, ": ", active, " active neurons, ", expected_active,
+            " in steps; relative error ", relative));
+      }
+      worst = std::max(worst, relative);
+    }
+  }
+  model_.one_token = OneToken::kAuto;
+  std::printf("%d fresh tokens: fused as in steps, relative error %.1e\n", runs,
+              worst);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<double> Bench::HostToHost(int tokens) {
@@ -258,13 +330,13 @@ nlohmann::json Report(const Preset& preset, const std::string& input,
                       double bandwidth, const Times& t) {
   const double floor_bytes = (1 + 2 * density) * matrix_bytes;
   const double floor = 1e6 * floor_bytes / bandwidth;
+  const double best = t.fused > 0 ? t.fused : t.whole;
   std::printf(
-      "%-14s %-9s %4d %6.2f%% %7.1f %7.1f %7.1f %7.1f %7.1f %7.1f %6.2f "
+      "%-14s %-9s %4d %6.2f%% %7.1f %7.1f %7.1f %7.1f %7.1f %7.1f %7.1f %6.2f "
       "%5.1f%% %6.2f %6.2f %7.1f\n",
       preset.name, input.c_str(), tokens, 100 * density, t.gate, t.step2,
-      t.step3, t.whole, t.dense, floor, floor_bytes / t.whole / 1e6,
-      100 * floor / t.whole, t.whole / floor, t.dense / t.whole,
-      t.host_to_host);
+      t.step3, t.whole, t.fused, t.dense, floor, floor_bytes / best / 1e6,
+      100 * floor / best, best / floor, t.dense / best, t.host_to_host);
   std::fflush(stdout);
   return {{"preset", preset.name},
           {"input", input},
@@ -274,6 +346,7 @@ nlohmann::json Report(const Preset& preset, const std::string& input,
           {"step2_us", t.step2},
           {"step3_us", t.step3},
           {"whole_us", t.whole},
+          {"fused_us", t.fused},
           {"dense_us", t.dense},
           {"dense_up_us", t.dense_up},
           {"floor_us", floor},
@@ -318,6 +391,7 @@ absl::Status RunPreset(const Preset& preset, const Options& options,
     absl::Status status = run("real rows", tokens, *masks);
     if (!status.ok()) return status;
   }
+  if (options.compare > 0) return (*bench)->Compare(options.compare);
   return absl::OkStatus();
 }
 
@@ -329,9 +403,9 @@ absl::Status RunAll(const Options& options) {
   std::printf("%s, %s weights, %d layers, us a layer\n", device.name,
               options.half ? "float16" : "bfloat16", options.layers);
   std::printf(
-      "%-14s %-9s %4s %7s %7s %7s %7s %7s %7s %7s %6s %6s %6s %6s %7s\n",
+      "%-14s %-9s %4s %7s %7s %7s %7s %7s %7s %7s %7s %6s %6s %6s %6s %7s\n",
       "preset", "sparsity", "tok", "union", "gate", "step2", "step3", "whole",
-      "dense", "floor", "TB/s", "of bw", "/floor", "vs dns", "h2h");
+      "fused", "dense", "floor", "TB/s", "of bw", "/floor", "vs dns", "h2h");
   nlohmann::json report = nlohmann::json::array();
   for (const Preset& preset : kPresets) {
     if (std::find(options.presets.begin(), options.presets.end(),
@@ -365,6 +439,9 @@ int main(int argc, char** argv) try {
                  "Activation rows (.npy) to take the active neurons from");
   app.add_option("--layers", options.layers, "Layers to rotate over")
       ->capture_default_str();
+  app.add_option("--compare", options.compare,
+                 "Also run that many fresh tokens fused and in steps, over the "
+                 "last case's layers, and compare");
   app.add_flag("--half", options.half, "float16 instead of bfloat16");
   app.add_option("--json", options.json, "File for the figures");
   CLI11_PARSE(app, argc, argv);

@@ -59,10 +59,12 @@ class ConformanceTest : public testing::Test {
 
   // Layers 0, 1, ... are `layers`.
   static Bench MakeBench(const std::vector<const TestLayer*>& layers,
-                         size_t max_tokens) {
+                         size_t max_tokens,
+                         OneToken one_token = OneToken::kAuto) {
     Bench bench;
     bench.backend =
-        NewTestBackend(ConfigOf(layers.front()->shape, max_tokens)).value();
+        NewTestBackend(ConfigOf(layers.front()->shape, max_tokens), one_token)
+            .value();
     for (size_t i = 0; i < layers.size(); ++i) {
       const absl::Status status =
           bench.backend->AddLayer(static_cast<int>(i), layers[i]->weights());
@@ -91,8 +93,7 @@ class ConformanceTest : public testing::Test {
                            Execution execution) {
     const FfnStats& stats = result.stats;
     if (execution != Execution::kAuto) {
-      EXPECT_EQ(stats.path, execution == Execution::kSparse ? FfnPath::kSparse
-                                                            : FfnPath::kDense);
+      EXPECT_EQ(stats.path == FfnPath::kDense, execution == Execution::kDense);
     }
     ASSERT_EQ(result.output.rows, tokens);
     ASSERT_EQ(result.output.cols, expected.hidden_size);
@@ -111,6 +112,10 @@ class ConformanceTest : public testing::Test {
     }
     EXPECT_EQ(stats.union_active_neurons, UnionOf(expected, tokens));
     EXPECT_GT(stats.compute_ns, 0U);
+  }
+
+  static FfnPath PathOf(OneToken form) {
+    return form == OneToken::kSteps ? FfnPath::kSparse : FfnPath::kFused;
   }
 
   uint64_t seed_ = 0;
@@ -172,6 +177,28 @@ TEST_P(OracleConformanceTest, MatchesOracle) {
   }
   for (size_t t = 0; t < max_tokens; ++t) {
     EXPECT_EQ(expected.borderline_neurons[t], 0U);
+  }
+}
+
+// One token in each form, between batches of more.
+TEST_P(OracleConformanceTest, OneTokenMatchesOracleInEachForm) {
+  const Case& c = GetParam();
+  constexpr size_t kTokens = 2;
+  const TestLayer layer(ShapeOf(c), kTokens, seed_);
+  const OracleResult expected = layer.Expected();
+  TestLayer poisoned = layer;
+  poisoned.PoisonInactive(expected, 1);
+  for (OneToken form : TestBackend().one_token_forms) {
+    SCOPED_TRACE(testing::Message() << "form " << static_cast<int>(form));
+    const Bench bench = MakeBench({&layer, &poisoned}, kTokens, form);
+    for (size_t tokens : {1, 1, 2, 1}) {
+      const FfnResult result =
+          Run(*bench.lane, tokens == 1 ? 1 : 0, layer.hidden_states, tokens,
+              Execution::kSparse);
+      ExpectResult(result, expected, tokens, Execution::kSparse);
+      EXPECT_EQ(result.stats.path,
+                tokens == 1 ? PathOf(form) : FfnPath::kSparse);
+    }
   }
 }
 
@@ -356,6 +383,42 @@ TEST_F(ConformanceTest, RepeatsItself) {
         EXPECT_EQ(now, first);
       }
     }
+  }
+}
+
+// Sums of the fused forms are made in one order.
+TEST_F(ConformanceTest, FusedRepeatsBitForBit) {
+  const TestLayer layer(
+      {1024, 3000, DataType::kBFloat16, Activation::kRelu, 0, 0.2}, 1, seed_);
+  for (OneToken form : TestBackend().one_token_forms) {
+    if (form == OneToken::kSteps) continue;
+    const Bench bench = MakeBench({&layer}, 1, form);
+    std::vector<uint8_t> first;
+    for (int i = 0; i < 50; ++i) {
+      const FfnResult result =
+          Run(*bench.lane, 0, layer.hidden_states, 1, Execution::kSparse);
+      const auto* bytes = static_cast<const uint8_t*>(result.output.data);
+      const std::vector<uint8_t> now(bytes, bytes + result.output.bytes());
+      if (i == 0) first = now;
+      EXPECT_EQ(now, first) << i;
+    }
+  }
+}
+
+TEST_F(ConformanceTest, NotFiniteTokenIsSeenInEachForm) {
+  const TestLayer layer(
+      {64, 130, DataType::kBFloat16, Activation::kFatRelu, 0.01F, 0.2}, 1,
+      seed_);
+  OwnedMatrix states = layer.hidden_states;
+  std::vector<float> row = states.Row(0);
+  row[17] = std::numeric_limits<float>::quiet_NaN();
+  states.SetRow(0, row);
+  for (OneToken form : TestBackend().one_token_forms) {
+    const Bench bench = MakeBench({&layer}, 1, form);
+    const FfnResult result = Run(*bench.lane, 0, states, 1, Execution::kSparse);
+    EXPECT_EQ(result.stats.active_neurons[0], 130U);
+    const auto* output = static_cast<const float*>(result.output.data);
+    for (size_t c = 0; c < 64; ++c) EXPECT_TRUE(std::isnan(output[c])) << c;
   }
 }
 

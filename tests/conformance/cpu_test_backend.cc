@@ -7,12 +7,13 @@ const TestBackendTraits& TestBackend() {
       "cpu",
       {DataType::kBFloat16, DataType::kFloat16, DataType::kFloat32},
       false,
-      true};
+      true,
+      {}};
   return traits;
 }
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewTestBackend(
-    const FfnConfig& config) {
+    const FfnConfig& config, OneToken /*one_token*/) {
   return NewCpuBackend(config, 3);
 }
 

@@ -17,12 +17,14 @@ struct TestBackendTraits {
   bool dense_rounds_gated;
   // Whether equal batches give equal bits.
   bool repeats_bit_for_bit;
+  // Ways to run one token, beside the backend's own choice.
+  std::vector<OneToken> one_token_forms;
 };
 
 const TestBackendTraits& TestBackend();
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewTestBackend(
-    const FfnConfig& config);
+    const FfnConfig& config, OneToken one_token = OneToken::kAuto);
 
 }  // namespace sparse_ffn
 

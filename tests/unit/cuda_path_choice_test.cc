@@ -26,6 +26,24 @@ TEST(CudaPathChoiceTest, UnalignedRowsHaveNoBatchForm) {
   EXPECT_EQ(ChoosePath(Execution::kAuto, 8, 4097, 0.5F), FfnPath::kDense);
 }
 
+TEST(CudaPathChoiceTest, OneTokenIsFusedWhereThatIsFast) {
+  EXPECT_TRUE(UsesFused(OneToken::kAuto, 1, true, false));
+  EXPECT_FALSE(UsesFused(OneToken::kAuto, 1, false, false));
+  EXPECT_FALSE(UsesFused(OneToken::kAuto, 1, true, true));
+  EXPECT_FALSE(UsesFused(OneToken::kAuto, 2, true, false));
+}
+
+TEST(CudaPathChoiceTest, ForcedFormWins) {
+  for (bool fast : {false, true}) {
+    for (bool timed : {false, true}) {
+      EXPECT_FALSE(UsesFused(OneToken::kSteps, 1, fast, timed));
+      EXPECT_TRUE(UsesFused(OneToken::kFused, 1, fast, timed));
+      EXPECT_TRUE(UsesFused(OneToken::kFusedPortable, 1, fast, timed));
+      EXPECT_FALSE(UsesFused(OneToken::kFused, 2, fast, timed));
+    }
+  }
+}
+
 TEST(CudaPathChoiceTest, FullDensityIsDense) {
   for (size_t tokens : {1, 2, 3, 4, 5, 64, 1024}) {
     EXPECT_EQ(ChoosePath(Execution::kAuto, tokens, 4096, 1.0F), FfnPath::kDense)

@@ -129,6 +129,7 @@ TEST_F(MetricsTest, CountsWeightBytes) {
   EXPECT_EQ(skipped("down"), 90 * kRowBytes);
   EXPECT_EQ(Value(metrics_, "sparse_ffn_batches_total{path=\"sparse\"}"), 1);
   EXPECT_EQ(Value(metrics_, "sparse_ffn_batches_total{path=\"dense\"}"), 1);
+  EXPECT_EQ(Value(metrics_, "sparse_ffn_batches_total{path=\"fused\"}"), 0);
 }
 
 TEST_F(MetricsTest, TimesStages) {

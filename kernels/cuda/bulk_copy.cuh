@@ -1,0 +1,78 @@
+// Copies from global to shared memory by the copy engine, which count the bytes
+// that have arrived on a barrier in shared memory. Compute capability 9.0 and
+// newer.
+#ifndef SPARSE_FFN_KERNELS_CUDA_BULK_COPY_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_BULK_COPY_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace sparse_ffn::cuda {
+
+#if __CUDA_ARCH__ >= 900
+
+__device__ inline uint32_t SharedAddress(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+
+// A phase of the barrier ends with the `arrivals`-th arrival and the last byte
+// that was announced.
+__device__ inline void InitBarrier(uint64_t* barrier, int arrivals) {
+  asm volatile(
+      "mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(SharedAddress(barrier)),
+      "r"(arrivals)
+      : "memory");
+}
+
+// Shows barriers that this thread made to the copy engine.
+__device__ inline void PublishBarriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ inline void Arrive(uint64_t* barrier, int arrivals) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(
+                   SharedAddress(barrier)),
+               "r"(arrivals)
+               : "memory");
+}
+
+// Waits for the end of phases 0, 2, 4, ... (parity 0) or 1, 3, ... (parity 1).
+// The caller must be at most one phase behind the barrier.
+__device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
+  uint32_t done = 0;
+  while (done == 0) {
+    asm volatile(
+        "{\n"
+        ".reg .pred ended;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, ended;\n"
+        "}"
+        : "=r"(done)
+        : "r"(SharedAddress(barrier)), "r"(parity)
+        : "memory");
+  }
+}
+
+// Arrives, announces `bytes` and starts their copy. Both addresses and the size
+// are multiples of 16. What was in `to` must have been read by then.
+__device__ inline void CopyBulk(void* to, const void* from, uint32_t bytes,
+                                uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                   SharedAddress(barrier)),
+               "r"(bytes)
+               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1], %2, [%3];" ::"r"(SharedAddress(to)),
+      "l"(__cvta_generic_to_global(from)), "r"(bytes),
+      "r"(SharedAddress(barrier))
+      : "memory");
+}
+
+#endif  // __CUDA_ARCH__ >= 900
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_BULK_COPY_CUH_
