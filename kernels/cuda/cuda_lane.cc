@@ -8,11 +8,14 @@
 #include "kernels/cuda/path_choice.h"
 
 namespace sparse_ffn::cuda {
+namespace {
 
 using Clock = std::chrono::steady_clock;
 
 // Up to here a kernel copies faster than the copy engine starts.
 constexpr size_t kSmallCopyBytes = size_t{256} << 10;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<FfnLane>> CudaLane::New(const CudaModel& model) {
   std::unique_ptr<CudaLane> lane(new CudaLane(model));
@@ -65,12 +68,10 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   }
   const CudaLayer& weights = found->second;
   timed_ = batches_++ % kTimedEvery == 0;
-  FfnPath path = ChoosePath(execution, tokens, model_.config.hidden_size,
-                            weights.union_density.Expected(tokens));
-  if (path == FfnPath::kSparse &&
-      UsesFused(model_.one_token, tokens, steps_->FusedIsFast(), timed_)) {
-    path = FfnPath::kFused;
-  }
+  const FfnPath path = ChoosePath(
+      execution, tokens, model_.config.hidden_size,
+      weights.union_density.Expected(tokens),
+      UsesFused(model_.one_token, tokens, steps_->FusedIsFast(), timed_));
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (status.ok()) status = Queue(weights, static_cast<int>(tokens), path);
   if (status.ok()) {

@@ -17,7 +17,7 @@ constexpr bool UsesBatchForm(size_t tokens, size_t hidden_size) {
   return tokens > 2 && tokens <= kMaxBatchFormTokens && hidden_size % 8 == 0;
 }
 
-// Share of neurons up to which the sparse path is the faster one. The limits
+// Share of neurons up to which the sparse steps are the faster path. The limits
 // are where the two took the same time on an H200 at 7B sizes.
 constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
   constexpr float kNever = -1.0F;
@@ -27,8 +27,9 @@ constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
   return tokens <= 16 ? 0.75F : 0.35F;
 }
 
-// Whether a batch on the sparse path runs fused. `fast`: the fused form is the
-// faster one for the device and the sizes. `timed`: the steps are to be timed.
+// Whether a batch that need not be dense runs fused. `fast`: the fused form is
+// the faster one for the device and the sizes. `timed`: the steps are to be
+// timed.
 constexpr bool UsesFused(OneToken one_token, size_t tokens, bool fast,
                          bool timed) {
   if (tokens != 1 || one_token == OneToken::kSteps) return false;
@@ -36,11 +37,14 @@ constexpr bool UsesFused(OneToken one_token, size_t tokens, bool fast,
 }
 
 // `expected_union_density` is the share of neurons, in [0, 1], that a batch of
-// `tokens` of this layer is expected to need.
+// `tokens` of this layer is expected to need; `fused` what UsesFused says. At
+// full density too the fused form took less time than the dense path.
 constexpr FfnPath ChoosePath(Execution execution, size_t tokens,
-                             size_t hidden_size, float expected_union_density) {
-  if (execution == Execution::kSparse) return FfnPath::kSparse;
+                             size_t hidden_size, float expected_union_density,
+                             bool fused) {
   if (execution == Execution::kDense) return FfnPath::kDense;
+  if (fused) return FfnPath::kFused;
+  if (execution == Execution::kSparse) return FfnPath::kSparse;
   return expected_union_density <= MaxSparseDensity(tokens, hidden_size)
              ? FfnPath::kSparse
              : FfnPath::kDense;
