@@ -12,8 +12,8 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
-#include "server/checkpoint/json_reader.h"
 #include "server/checkpoint/new_file.h"
+#include "server/checkpoint/quoted.h"
 #include "server/checkpoint/regular_file.h"
 
 namespace sparse_ffn {

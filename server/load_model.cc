@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/checkpoint/json_reader.h"
 #include "server/checkpoint/parallel_blocks.h"
+#include "server/checkpoint/quoted.h"
 #include "server/layer_reader.h"
 
 namespace sparse_ffn {

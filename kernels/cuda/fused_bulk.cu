@@ -6,9 +6,8 @@
 //     and leave their scores;
 //   the list warp goes through the scores in order and orders the up and down
 //     rows of active neurons into a ring;
-//   sum warps go through the scores in the same order and take those rows: up
-//     product, then h times the down row onto sums that they keep in registers,
-//     each thread some columns.
+//   sum warps take those in order: up product, then h times the down row onto
+//     sums that they keep in registers, each thread some columns.
 // As blocks end, those of the next launch take their place and fetch their
 // first rows while the rest ends and the parts are added up.
 #include <algorithm>
@@ -49,6 +48,8 @@ struct Head {
   uint64_t list_empty[kMaxListSlots];
   uint64_t round_done[kMaxRounds];
   float scores[kMaxRows];
+  float list_scores[kMaxListSlots];  // Of slots that hold an up row.
+  int list_ends[kMaxListSlots];
   float up_sums[2][kSumWarps];
 };
 constexpr int kHeadBytes = (sizeof(Head) + 127) / 128 * 128;
@@ -236,34 +237,27 @@ __device__ void InitListBarriers(const FusedBulkParams& p, int rows) {
   PublishBarriers();
 }
 
-// The scores of one round, one in each of the first lanes, and which of them
-// are of active neurons.
-struct Round {
-  float score = 0;
-  unsigned active = 0;
+// By lane 0 of the list warp.
+struct ListOrders {
+  RingPlace place;
+
+  __device__ void Order(const FusedBulkParams& p, const std::byte* row,
+                        float score) {
+    Head& head = SharedHead();
+    Wait(&head.list_empty[place.slot], place.parity);
+    head.list_scores[place.slot] = score;
+    head.list_ends[place.slot] = 0;
+    CopyBulk(ListSlot(p, place.slot), row, p.row_bytes,
+             &head.list_full[place.slot]);
+    place.Advance(p.list_slots);
+  }
+  __device__ void End() {
+    Head& head = SharedHead();
+    Wait(&head.list_empty[place.slot], place.parity);
+    head.list_ends[place.slot] = 1;
+    Arrive(&head.list_full[place.slot], 1);
+  }
 };
-
-// Waits for a round, that of rows `first` on.
-__device__ Round AwaitRound(const FusedBulkParams& p, int rows, int first) {
-  Head& head = SharedHead();
-  const int lane = threadIdx.x % kWarp;
-  Wait(&head.round_done[first / kGateWarps], 0);
-  const bool exists = lane < min(kGateWarps, rows - first);
-  Round round;
-  if (exists) round.score = head.scores[first + lane];
-  round.active =
-      __ballot_sync(kAllLanes, exists && IsActive(round.score, p.threshold));
-  return round;
-}
-
-__device__ void OrderListRow(const FusedBulkParams& p, const std::byte* row,
-                             RingPlace* place) {
-  Head& head = SharedHead();
-  Wait(&head.list_empty[place->slot], place->parity);
-  CopyBulk(ListSlot(p, place->slot), row, p.row_bytes,
-           &head.list_full[place->slot]);
-  place->Advance(p.list_slots);
-}
 
 __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
   Head& head = SharedHead();
@@ -271,19 +265,26 @@ __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
   if (lane == 0) {
     CopyBulk(SharedHidden(p), p.hidden_state, p.row_bytes, &head.hidden_full);
   }
-  RingPlace place;
+  ListOrders orders;
   int active = 0;
-  for (int first = 0; first < rows; first += kGateWarps) {
-    const Round round = AwaitRound(p, rows, first);
-    active += __popc(round.active);
+  int round = 0;
+  for (int first = 0; first < rows; first += kGateWarps, ++round) {
+    Wait(&head.round_done[round], 0);
+    const bool exists = lane < min(kGateWarps, rows - first);
+    const float score = exists ? head.scores[first + lane] : 0;
+    unsigned mask =
+        __ballot_sync(kAllLanes, exists && IsActive(score, p.threshold));
+    active += __popc(mask);
     if (lane != 0) continue;
-    for (unsigned left = round.active; left != 0; left &= left - 1) {
-      const int i = first + __ffs(static_cast<int>(left)) - 1;
-      OrderListRow(p, Row(p.up_proj, p, i), &place);
-      OrderListRow(p, Row(p.down_proj, p, i), &place);
+    for (; mask != 0; mask &= mask - 1) {
+      const int i = first + __ffs(static_cast<int>(mask)) - 1;
+      orders.Order(p, Row(p.up_proj, p, i), head.scores[i]);
+      orders.Order(p, Row(p.down_proj, p, i), 0);
     }
   }
-  if (lane == 0) p.active[blockIdx.x] = active;
+  if (lane != 0) return;
+  p.active[blockIdx.x] = active;
+  orders.End();
 }
 
 // row · x by all sum warps, in all of their threads. `turn` alternates.
@@ -311,7 +312,7 @@ __device__ float DotBySumWarps(const Pack<T>* row, const Pack<T>* x, int packs,
 }
 
 template <typename T, int kPacks>
-__device__ void RunSumWarp(const FusedBulkParams& p, int rows) {
+__device__ void RunSumWarp(const FusedBulkParams& p) {
   Head& head = SharedHead();
   const int thread = threadIdx.x - kGateWarps * kWarp;
   const int packs = p.row_bytes / kPackBytes;
@@ -327,11 +328,11 @@ __device__ void RunSumWarp(const FusedBulkParams& p, int rows) {
     place.Advance(p.list_slots);
   };
   Wait(&head.hidden_full, 0);
-  int turn = 0;
-  const auto add = [&](float score) {
+  for (int turn = 0;; turn ^= 1) {
     Wait(&head.list_full[place.slot], place.parity);
+    if (head.list_ends[place.slot] != 0) break;
+    const float score = head.list_scores[place.slot];
     float up = DotBySumWarps<T, kPacks>(row(), x, packs, turn);
-    turn ^= 1;
     release();
     if (p.clamp_up && up <= 0) up = 0;
     const float h = score * up;
@@ -349,13 +350,6 @@ __device__ void RunSumWarp(const FusedBulkParams& p, int rows) {
       }
     }
     release();
-  };
-  for (int first = 0; first < rows; first += kGateWarps) {
-    const Round round = AwaitRound(p, rows, first);
-    for (unsigned left = round.active; left != 0; left &= left - 1) {
-      const int lane = __ffs(static_cast<int>(left)) - 1;
-      add(__shfl_sync(kAllLanes, round.score, lane));
-    }
   }
   auto* part = reinterpret_cast<float4*>(
       p.parts + static_cast<size_t>(blockIdx.x) * p.part_stride);
@@ -392,7 +386,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   } else if (warp == kListWarp) {
     RunListWarp(p, rows);
   } else {
-    RunSumWarp<T, kPacks>(p, rows);
+    RunSumWarp<T, kPacks>(p);
   }
 #endif
 }

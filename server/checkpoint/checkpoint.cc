@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/checkpoint/json_reader.h"
+#include "server/checkpoint/quoted.h"
 #include "server/checkpoint/shard_index.h"
 #include "server/checkpoint/tensor_names.h"
 

@@ -3,15 +3,13 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "server/checkpoint/quoted.h"
 
 namespace sparse_ffn {
 namespace {
 
 using nlohmann::json;
-
-constexpr size_t kMaxQuotedBytes = 96;
 
 // Turns nlohmann's events into ours and keeps the first error.
 class Adapter final : public nlohmann::json_sax<json> {
@@ -81,12 +79,6 @@ class Adapter final : public nlohmann::json_sax<json> {
 };
 
 }  // namespace
-
-std::string Quoted(absl::string_view text) {
-  const bool shorten = text.size() > kMaxQuotedBytes;
-  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, kMaxQuotedBytes)),
-                      shorten ? "...\"" : "\"");
-}
 
 std::string JsonScalar::Describe() const {
   switch (kind) {

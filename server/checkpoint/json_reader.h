@@ -61,9 +61,6 @@ class JsonLimitCheck {
 absl::Status ReadJson(absl::string_view text, const JsonLimits& limits,
                       JsonHandler& handler);
 
-// `text` in quotes, escaped, and shortened where it is long.
-std::string Quoted(absl::string_view text);
-
 }  // namespace sparse_ffn
 
 #endif  // SPARSE_FFN_SERVER_CHECKPOINT_JSON_READER_H_

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "server/checkpoint/json_reader.h"
+#include "server/checkpoint/quoted.h"
 
 namespace sparse_ffn {
 namespace {

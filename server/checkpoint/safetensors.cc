@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/checkpoint/quoted.h"
 
 namespace sparse_ffn {
 namespace {
@@ -72,7 +73,7 @@ std::optional<DataType> ParseType(const std::string& dtype) {
   return std::nullopt;
 }
 
-// [begin, end) of the pages that hold `view`.
+// `view`, from the begin of the page of its first byte.
 std::pair<uintptr_t, uintptr_t> PagesOf(ConstMatrix view) {
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(view.data);

@@ -8,6 +8,7 @@
 #include "absl/hash/hash.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/checkpoint/quoted.h"
 
 namespace sparse_ffn {
 namespace {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/checkpoint/json_reader.h"
 #include "server/checkpoint/new_file.h"
+#include "server/checkpoint/quoted.h"
 #include "server/checkpoint/regular_file.h"
 #include "server/checkpoint/tensor_names.h"
 
