@@ -117,8 +117,8 @@ absl::Status Batcher::Admit(const FfnTask& task, SteadyTime now) {
     return absl::UnavailableError(
         "the server is draining; retry on another replica");
   }
-  if (Cancelled(task)) return CancelledStatus();
   if (Late(task, now)) return LateStatus();
+  if (Cancelled(task)) return CancelledStatus();
   if (queued_tokens() + tokens > options_.max_queued_tokens) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", queued_tokens(), " of at most ",
@@ -184,8 +184,9 @@ void Batcher::CloseBatch(Lane* lane) {
   while (*link != nullptr && lane->tokens < options_.max_batch_tokens) {
     FfnTask* task = *link;
     const size_t rows = task->hidden_states.rows;
-    const bool cancelled = Cancelled(*task);
-    const bool drop = cancelled || Late(*task, lane->closed_at);
+    // A caller whose deadline passed cancels too: late comes first.
+    const bool late = Late(*task, lane->closed_at);
+    const bool drop = late || Cancelled(*task);
     const bool first = lane->tasks.empty();
     const bool fits =
         first ||
@@ -198,7 +199,7 @@ void Batcher::CloseBatch(Lane* lane) {
     *link = task->next_;
     left -= rows;
     if (drop) {
-      lane->Drop(task, cancelled);
+      lane->Drop(task, /*cancelled=*/!late);
       continue;
     }
     lane->layer = task->layer;
@@ -236,9 +237,9 @@ void Batcher::GatherRows(Lane* lane, Matrix input) {
   size_t kept = 0;
   size_t row = 0;
   for (FfnTask* task : lane->tasks) {
-    const bool cancelled = Cancelled(*task);
-    if (cancelled || Late(*task, now)) {
-      lane->Drop(task, cancelled);
+    const bool late = Late(*task, now);
+    if (late || Cancelled(*task)) {
+      lane->Drop(task, /*cancelled=*/!late);
       continue;
     }
     const ConstMatrix& rows = task->hidden_states;

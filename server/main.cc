@@ -187,6 +187,11 @@ absl::Status ServeUntilStopped(const ServerConfig& config, Batcher* batcher,
              {{"drain_seconds", config.drain_seconds}});
     std::_Exit(kExitFailure);
   }
+  if (server->unanswered_requests() > 0) {
+    return absl::DeadlineExceededError(absl::StrCat(
+        "accepted requests not answered within --drain-seconds ",
+        config.drain_seconds, ": ", server->unanswered_requests()));
+  }
   LogWarning(
       "drained; calls whose clients did not take their replies in time "
       "were cut",

@@ -12,6 +12,24 @@ namespace sparse_ffn {
 namespace {
 
 constexpr size_t kOpenLoopInFlight = 64;
+constexpr double kMostSeconds = 1e6;
+constexpr double kMostRate = 1e9;
+
+constexpr double kLeast = 1e-6;  // Of what must not be 0.
+
+// The parser's own ranges let NaN pass.
+CLI::Validator NumberFrom(double least, double most) {
+  return CLI::Validator(
+      [least, most](const std::string& text) {
+        double value = 0;
+        if (absl::SimpleAtod(text, &value) && value >= least && value <= most) {
+          return std::string();
+        }
+        return absl::StrCat("expected a number from ", least, " to ", most,
+                            ", found ", text);
+      },
+      "");
+}
 
 void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
   app->add_option("--target", flags->target,
@@ -29,7 +47,7 @@ void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
       "--rate", flags->rate,
       "Open loop: requests a second of all clients, at Poisson intervals; "
       "latency counts from the intended start");
-  rate->check(CLI::PositiveNumber);
+  rate->check(NumberFrom(kLeast, kMostRate));
   app->add_flag("--decode", flags->decode,
                 "Each client walks all layers for each token, the next layer "
                 "after the reply of the one before")
@@ -38,7 +56,7 @@ void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
       ->check(CLI::IsMember({"unary", "stream"}))
       ->capture_default_str();
   app->add_option("--tokens", flags->tokens, "Tokens of one request")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 8192))
       ->capture_default_str();
   app->add_option("--layer", flags->layer,
                   "Layer number, 'all' (in turn) or 'random'")
@@ -56,21 +74,21 @@ void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
 void AddRunOptions(CLI::App* app, LoadFlags* flags) {
   app->add_option("--duration", flags->duration_seconds,
                   "Measured seconds (default 10, without --requests)")
-      ->check(CLI::PositiveNumber);
+      ->check(NumberFrom(kLeast, kMostSeconds));
   app->add_option("--requests", flags->requests,
                   "Measured requests of all clients")
       ->check(CLI::PositiveNumber);
   app->add_option("--warmup", flags->warmup_seconds,
                   "Seconds before the measured time")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NumberFrom(0, kMostSeconds))
       ->capture_default_str();
   app->add_option("--deadline-ms", flags->deadline_ms,
                   "Deadline of each call, milliseconds; unary only")
-      ->check(CLI::PositiveNumber);
+      ->check(NumberFrom(kLeast, 1e3 * kMostSeconds));
   app->add_option("--connect-timeout", flags->connect_timeout_seconds,
                   "Seconds to wait for a connection, and as long again for the "
                   "server to load its model")
-      ->check(CLI::PositiveNumber)
+      ->check(NumberFrom(kLeast, kMostSeconds))
       ->capture_default_str();
   app->add_flag("--busy-poll", flags->busy_poll,
                 "Never sleep while waiting: lower latency, one busy core a "

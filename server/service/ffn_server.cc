@@ -52,6 +52,11 @@ absl::Status FfnServer::Bind(const FfnServerOptions& options) {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(
       static_cast<int>(std::min<size_t>(options.max_request_bytes, INT_MAX)));
+  // The limit holds only for what was decompressed already, so nothing is.
+  for (const grpc_compression_algorithm algorithm :
+       {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder.SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
   builder.RegisterService(service_.async_service());
   std::vector<int> ports(options.listen.size(), 0);
   for (size_t i = 0; i < ports.size(); ++i) {
@@ -103,6 +108,7 @@ bool FfnServer::Drain(std::chrono::steady_clock::duration timeout) {
   const ServedModel* model = service_.model();
   const bool idle = model == nullptr || model->batcher->WaitIdle(deadline);
   const bool over = service_.WaitForOpenCalls(deadline);
+  if (!idle) unanswered_requests_ = service_.requests_in_flight();
   StopAccepting();
   const bool gone =
       service_.WaitForAllCalls(std::chrono::steady_clock::now() + kCancelGrace);

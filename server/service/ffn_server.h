@@ -55,9 +55,11 @@ class FfnServer {
 
   // Refuses new work, waits until what was accepted is computed and every call
   // is over, and closes the addresses. False if that was not so within
-  // `timeout`; then the calls that were left got CANCELLED, and some may still
-  // be with the batcher.
+  // `timeout`; then the calls that were left got UNAVAILABLE or CANCELLED, and
+  // some may still be with the batcher.
   bool Drain(std::chrono::steady_clock::duration timeout);
+  // After Drain: accepted requests that had no answer when its time was over.
+  size_t unanswered_requests() const { return unanswered_requests_; }
 
  private:
   explicit FfnServer(Metrics* metrics) : service_(metrics) {}
@@ -72,6 +74,7 @@ class FfnServer {
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::unique_ptr<grpc::Server> server_;
   std::atomic<bool> stopped_{false};
+  size_t unanswered_requests_ = 0;
   std::thread poller_;
 };
 

@@ -81,6 +81,14 @@ absl::Status FfnService::Submit(const v1::ForwardRequest& request,
   return status;
 }
 
+absl::Status FfnService::SubmitUnreadable() {
+  requests_in_flight_.fetch_add(1, std::memory_order_relaxed);
+  absl::Status status = absl::InvalidArgumentError(
+      "the message cannot be parsed; expected a sparse_ffn.v1.ForwardRequest");
+  RecordRejected(status.code(), /*taken=*/false);
+  return status;
+}
+
 void FfnService::RecordReply(RpcMethod method, absl::StatusCode code,
                              bool taken, SteadyTime started) {
   requests_in_flight_.fetch_sub(1, std::memory_order_relaxed);

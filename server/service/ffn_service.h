@@ -32,6 +32,11 @@ struct ServedModel {
   v1::GetModelInfoReply info;
 };
 
+// Streams carry messages as they came; see stream_call.h.
+using AsyncFfnService = v1::FfnService::WithAsyncMethod_GetModelInfo<
+    v1::FfnService::WithAsyncMethod_Forward<
+        v1::FfnService::WithRawMethod_StreamForward<v1::FfnService::Service>>>;
+
 // All functions but those marked "poller" may be called by any thread.
 class FfnService {
  public:
@@ -41,7 +46,7 @@ class FfnService {
   FfnService(const FfnService&) = delete;
   FfnService& operator=(const FfnService&) = delete;
 
-  v1::FfnService::AsyncService* async_service() { return &async_service_; }
+  AsyncFfnService* async_service() { return &async_service_; }
   Metrics* metrics() const { return metrics_; }
 
   // Posts the first acceptors. Once, when the server runs and before the poller
@@ -67,6 +72,10 @@ class FfnService {
   // as rejected where the status returned is an error; then the task was not
   // taken.
   absl::Status Submit(const v1::ForwardRequest& request, FfnTask* task);
+
+  // In place of Submit for a message that is no request: counts it as Submit
+  // does and returns INVALID_ARGUMENT.
+  absl::Status SubmitUnreadable();
 
   // Once for each Submit, when its reply was handed over. `taken` says whether
   // Submit returned OK, so that what went wrong later is counted here.
@@ -105,7 +114,7 @@ class FfnService {
   void RecordRejected(absl::StatusCode code, bool taken);
 
   Metrics* const metrics_;
-  v1::FfnService::AsyncService async_service_;
+  AsyncFfnService async_service_;
   grpc::ServerCompletionQueue* queue_ = nullptr;  // Constant after Start.
   std::unique_ptr<ServedModel> owned_model_;      // Constant after Serve.
   std::atomic<const ServedModel*> model_{nullptr};

@@ -81,31 +81,38 @@ void StreamCall::OnRead(bool ok) {
   Item* item = nullptr;
   {
     MutexLock lock(&mutex_);
-    reading_ = false;
-    item = read_item_;
-    read_item_ = nullptr;
     if (!ok) half_closed_ = true;
-    if (!ok || finishing_) {
-      RecycleItem(item);
-      item = nullptr;
-    } else {
+    if (ok && !finishing_) {
+      item = TakeItem();
       ++in_flight_;
-      item->counted_bytes = item->request.hidden_states().size();
+      item->counted_bytes = message_.Length();
       in_flight_bytes_ += item->counted_bytes;
     }
   }
+  bool parsed = false;
   if (item != nullptr) {
-    uses_.Add();  // The item's, until Reply.
-    item->started = std::chrono::steady_clock::now();
-    item->deadline = deadline_;
-    const absl::Status status = service_->Submit(item->request, item);
-    if (!status.ok()) {
-      SetErrorReply(status, item->request.request_id(), &item->reply);
-      Reply(item, status.code(), /*taken=*/false);
-    }
+    parsed = grpc::SerializationTraits<v1::ForwardRequest>::Deserialize(
+                 &message_, &item->request)
+                 .ok();
   }
+  {
+    MutexLock lock(&mutex_);
+    reading_ = false;  // The message is free for the next one.
+  }
+  if (item != nullptr) Take(item, parsed);
   Advance();
   RemoveUse();
+}
+
+void StreamCall::Take(Item* item, bool parsed) {
+  uses_.Add();  // The item's, until Reply.
+  item->started = std::chrono::steady_clock::now();
+  item->deadline = deadline_;
+  const absl::Status status = parsed ? service_->Submit(item->request, item)
+                                     : service_->SubmitUnreadable();
+  if (status.ok()) return;
+  SetErrorReply(status, parsed ? item->request.request_id() : 0, &item->reply);
+  Reply(item, status.code(), /*taken=*/false);
 }
 
 void StreamCall::OnWrite(bool ok) {
@@ -175,14 +182,13 @@ void StreamCall::Advance() {
     }
     switch (step) {
       case Step::kWrite: {
-        stream_.Write(item->reply, &write_tag_);
-        // The message was serialised by Write.
+        Write(item->reply);
         MutexLock lock(&mutex_);
         EndItem(item);
         break;
       }
       case Step::kRead:
-        stream_.Read(&item->request, &read_tag_);
+        stream_.Read(&message_, &read_tag_);
         break;
       case Step::kFinish:
         stream_.Finish(EndStatus(), &finish_tag_);
@@ -203,7 +209,6 @@ StreamCall::Step StreamCall::NextStep(Item** item) {
     return Step::kWrite;
   }
   if (MayRead()) {
-    *item = read_item_ = TakeItem();
     reading_ = true;
     return Step::kRead;
   }
@@ -228,6 +233,15 @@ grpc::Status StreamCall::EndStatus() {
   return ToGrpcStatus(
       status.ok() ? absl::UnavailableError("the server was not ready; retry")
                   : status);
+}
+
+void StreamCall::Write(const v1::ForwardReply& reply) {
+  grpc::ByteBuffer message;
+  bool own = false;
+  // Cannot fail: a reply is far smaller than 2 GiB.
+  static_cast<void>(grpc::SerializationTraits<v1::ForwardReply>::Serialize(
+      reply, &message, &own));
+  stream_.Write(message, &write_tag_);
 }
 
 void StreamCall::DropWrites() {

@@ -15,10 +15,12 @@
 
 namespace sparse_ffn {
 
-// One stream. Its tags are called by the poller, its items' Done by a lane,
-// Drain by any thread. Reads go on while items are in flight, up to a bound;
-// beyond it the flow control of the connection holds the client back. Replies
-// are written one at a time by whichever thread finds none being written.
+// One stream, of messages that it parses itself: gRPC would take one that
+// cannot be parsed for the end of the stream. Its tags are called by the
+// poller, its items' Done by a lane, Drain by any thread. Reads go on while
+// items are in flight, up to a bound; beyond it the flow control of the
+// connection holds the client back. Replies are written one at a time by
+// whichever thread finds none being written.
 class StreamCall {
  public:
   explicit StreamCall(FfnService* service);
@@ -45,6 +47,9 @@ class StreamCall {
   void OnFinish(bool ok);
   void OnEnd(bool ok);
 
+  // Hands a message just read to the service, or answers it. The poller.
+  void Take(Item* item, bool parsed);
+  void Write(const v1::ForwardReply& reply);
   // Starts whatever can be started now: a write, a read, the end.
   void Advance();
   enum class Step { kNone, kWrite, kRead, kFinish };
@@ -62,7 +67,7 @@ class StreamCall {
 
   FfnService* const service_;
   grpc::ServerContext context_;
-  grpc::ServerAsyncReaderWriter<v1::ForwardReply, v1::ForwardRequest> stream_;
+  grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
   MemberTag<StreamCall, &StreamCall::OnArrival> arrival_tag_;
   MemberTag<StreamCall, &StreamCall::OnRead> read_tag_;
   MemberTag<StreamCall, &StreamCall::OnWrite> write_tag_;
@@ -71,6 +76,7 @@ class StreamCall {
   SteadyTime deadline_ = SteadyTime::max();  // Constant after arrival.
   std::atomic<bool> gave_up_{false};
   UseCount uses_;
+  grpc::ByteBuffer message_;  // Being read; of the poller in OnRead.
 
   Mutex mutex_;
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
@@ -82,7 +88,6 @@ class StreamCall {
   size_t in_flight_ ABSL_GUARDED_BY(mutex_) =
       0;  // Read, reply not yet written.
   size_t in_flight_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  Item* read_item_ ABSL_GUARDED_BY(mutex_) = nullptr;
   Item* first_write_ ABSL_GUARDED_BY(mutex_) = nullptr;
   Item** last_write_ ABSL_GUARDED_BY(mutex_) = &first_write_;
   std::vector<std::unique_ptr<Item>> idle_items_ ABSL_GUARDED_BY(mutex_);

@@ -8,70 +8,13 @@
 #include <thread>
 #include <vector>
 
-#include "grpcpp/generic/generic_stub.h"
+#include "tests/integration/raw_call.h"
 #include "tests/integration/server_fixture.h"
 
 namespace sparse_ffn {
 namespace {
 
 using testing::HasSubstr;
-
-grpc::ByteBuffer ToBuffer(const std::string& bytes) {
-  grpc::Slice slice(bytes);
-  return grpc::ByteBuffer(&slice, 1);
-}
-
-std::string ToString(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  buffer.Dump(&slices);
-  std::string bytes;
-  for (const grpc::Slice& slice : slices) {
-    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  }
-  return bytes;
-}
-
-// A call of a service of which the test has no generated code: one request,
-// then any number of replies.
-class RawCall {
- public:
-  RawCall(const std::shared_ptr<grpc::Channel>& channel,
-          const std::string& method, const std::string& request)
-      : stub_(channel) {
-    call_ = stub_.PrepareCall(&context_, method, &queue_);
-    call_->StartCall(this);
-    EXPECT_TRUE(Wait());
-    call_->Write(ToBuffer(request), this);
-    EXPECT_TRUE(Wait());
-  }
-  ~RawCall() {
-    context_.TryCancel();
-    grpc::Status status;
-    call_->Finish(&status, this);
-    Wait();
-    queue_.Shutdown();
-  }
-  RawCall(const RawCall&) = delete;
-  RawCall& operator=(const RawCall&) = delete;
-
-  std::string Next() {
-    grpc::ByteBuffer reply;
-    call_->Read(&reply, this);
-    return Wait() ? ToString(reply) : "ended";
-  }
-
- private:
-  bool Wait() {
-    void* tag = nullptr;
-    bool ok = false;
-    return queue_.Next(&tag, &ok) && ok;
-  }
-
-  grpc::GenericStub stub_;
-  grpc::ClientContext context_;
-  grpc::CompletionQueue queue_;
-  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
-};
 
 // HealthCheckRequest{service}, and HealthCheckResponse as it is on the wire.
 std::string HealthRequest(const std::string& service) {
@@ -241,11 +184,26 @@ TEST_P(DrainTest, ClientsThatNeverReadAreCutOff) {
   });
   WaitUntilAnswersStop();
   EXPECT_FALSE(server_->Drain(std::chrono::milliseconds(100)));
+  EXPECT_EQ(server_->unanswered_requests(), 0u);
   writer.join();
   v1::ForwardReply reply;
   while (stream->Read(&reply)) {
   }
   EXPECT_FALSE(stream->Finish().ok());
+}
+
+TEST_P(DrainTest, CountsWhatWasNotAnsweredInTime) {
+  Serve();
+  control_.Hold();
+  std::thread caller([this] {
+    EXPECT_EQ(Forward(MakeRequest(1, 1)).error_code(),
+              grpc::StatusCode::UNAVAILABLE);
+    control_.Release();
+  });
+  control_.WaitForBatches(1);
+  EXPECT_FALSE(server_->Drain(std::chrono::milliseconds(50)));
+  caller.join();
+  EXPECT_EQ(server_->unanswered_requests(), 1u);
 }
 
 TEST_P(DrainTest, LosesNothingUnderLoad) {

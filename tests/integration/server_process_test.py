@@ -148,8 +148,8 @@ class ServerProcessTest(unittest.TestCase):
         load.communicate()
         self.assertIn("msg=drained", server.log[-1])
 
-    def stalled(self, *arguments):
-        """A server with a client that has many replies to come and sleeps."""
+    def busy(self, *arguments):
+        """A server with many large requests, and the client that sends them."""
         server = self.start("--max-queued-tokens", "262144", *arguments)
         load = self.load(server, "--mode", "stream", "--in-flight", "1000",
                          "--tokens", "256", "--duration", "60")
@@ -157,13 +157,26 @@ class ServerProcessTest(unittest.TestCase):
         self.addCleanup(load.kill)
         while server.metrics()["sparse_ffn_requests_in_flight"] < 100:
             time.sleep(0.02)
+        return server, load
+
+    def stalled(self, *arguments):
+        """A server whose client has many replies to read and sleeps."""
+        server, load = self.busy(*arguments)
         load.send_signal(signal.SIGSTOP)
         return server
 
     def test_drain_is_bounded(self):
         server = self.stalled("--drain-seconds", "0.5")
+        while server.metrics()["sparse_ffn_requests_in_flight"] > 0:
+            time.sleep(0.02)
         self.assertEqual(server.stop(), 0, server.log)
         self.assertIn("were cut", server.log[-1])
+
+    def test_requests_that_a_drain_leaves_unanswered_are_an_error(self):
+        server, _ = self.busy("--drain-seconds", "0")
+        self.assertEqual(server.stop(), 1, server.log)
+        self.assertRegex(server.log[-1], "not answered within --drain-seconds "
+                                         "0: [1-9]")
 
     def test_second_signal_ends_it_at_once(self):
         server = self.stalled("--drain-seconds", "3600")

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/integration/raw_call.h"
 #include "tests/integration/server_fixture.h"
 
 namespace sparse_ffn {
@@ -224,6 +225,37 @@ TEST_P(ServiceTest, StreamOutlivesBadItems) {
   EXPECT_TRUE(stream->Finish().ok());
 }
 
+TEST_P(ServiceTest, StreamOutlivesWhatIsNoRequest) {
+  const v1::ForwardRequest good = MakeRequest(100, 2, 5);
+  const std::string bytes = good.SerializeAsString();
+  RawCall stream(channel_, "/sparse_ffn.v1.FfnService/StreamForward", bytes);
+  v1::ForwardReply reply;
+  ASSERT_TRUE(reply.ParseFromString(stream.Next()));
+  ExpectReply(good, reply);
+  for (const std::string& bad :
+       {std::string(9, '\xff'), bytes.substr(0, bytes.size() - 1)}) {
+    stream.Send(bad);
+    ASSERT_TRUE(reply.ParseFromString(stream.Next()));
+    EXPECT_EQ(reply.request_id(), 0);
+    EXPECT_EQ(reply.status_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(reply.status_message(), HasSubstr("ForwardRequest"));
+    stream.Send(bytes);
+    ASSERT_TRUE(reply.ParseFromString(stream.Next()));
+    ExpectReply(good, reply);
+  }
+  EXPECT_EQ(Metric("sparse_ffn_requests_rejected_total{reason=\"invalid\"}"),
+            2);
+  EXPECT_EQ(Metric("sparse_ffn_requests_in_flight"), 0);
+}
+
+TEST_P(ServiceTest, RefusesCompressedRequests) {
+  grpc::ClientContext context;
+  context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  EXPECT_EQ(stub_->Forward(&context, MakeRequest(1, 1), &reply_).error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_TRUE(Forward(MakeRequest(2, 1)).ok());
+}
+
 TEST_P(ServiceTest, RefusesAMessageBeyondTheLimit) {
   v1::ForwardRequest request = MakeRequest(1, 1);
   request.set_hidden_states(std::string((1 << 20) + 1, '\0'));
@@ -318,9 +350,14 @@ TEST_P(ServiceTest, DropsWhatIsLate) {
   const v1::ForwardRequest late = MakeRequest(1, 3);
   EXPECT_EQ(stub_->Forward(&context, late, &reply).error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);
+  // Until the server's clock shows the deadline too, which lags behind by the
+  // way of the request.
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
   FreeLane();
   WaitForRequestsInFlight(0);
   EXPECT_EQ(control_.batches().size(), 1);
+  EXPECT_EQ(Metric("sparse_ffn_requests_rejected_total{reason=\"deadline\"}"),
+            1);
 }
 
 TEST_P(ServiceTest, RefusesWhatIsLateAlready) {

@@ -55,8 +55,8 @@ struct Model {
   }
 
   absl::StatusCode Submit(RandomTask* task, SteadyTime now) {
-    if (task->gave_up) return absl::StatusCode::kCancelled;
     if (now >= task->deadline) return absl::StatusCode::kDeadlineExceeded;
+    if (task->gave_up) return absl::StatusCode::kCancelled;
     if (tokens() + task->rows.size() > kMaxQueuedTokens) {
       return absl::StatusCode::kResourceExhausted;
     }
@@ -76,10 +76,10 @@ struct Model {
       const size_t tokens = task->rows.size();
       if (batch.first_column.size() == kFixtureBatchTokens) {
         left.push_back(task);
-      } else if (task->gave_up) {
-        task->expected = absl::StatusCode::kCancelled;
       } else if (now >= task->deadline) {
         task->expected = absl::StatusCode::kDeadlineExceeded;
+      } else if (task->gave_up) {
+        task->expected = absl::StatusCode::kCancelled;
       } else if (running.empty() ||
                  (task->layer == batch.layer &&
                   task->execution == batch.execution &&

@@ -268,6 +268,19 @@ TEST_F(BatcherTest, LooksAtCancellationWhenTheBatchCloses) {
   wanted.ExpectResult();
 }
 
+TEST_F(BatcherTest, ALateTaskIsLateAlsoIfItsCallerCancelled) {
+  StartBusy(4, 16);
+  TestTask task(0, {1});
+  task.deadline = Now() + std::chrono::microseconds(10);
+  ASSERT_TRUE(batcher_->Submit(&task).ok());
+  control_.SetOnInput([this, &task] {
+    task.gave_up = true;
+    Advance(std::chrono::microseconds(10));
+  });
+  EXPECT_THAT(Finish(), ElementsAre());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(task.status)) << task.status;
+}
+
 TEST_F(BatcherTest, LooksAtCancellationBeforeTheLaunch) {
   StartBusy(4, 16);
   TestTask wanted(0, {1});
