@@ -272,26 +272,24 @@ class ServerProcessTest(unittest.TestCase):
                         open(path, "wb").close()
                     self.assertIn(name, self.refused_model(broken))
 
-    def test_activation_that_is_not_sparse(self):
-        broken = self.path("silu")
-        shutil.copytree(self.model, broken)
-        path = os.path.join(broken, "config.json")
+    def model_with(self, key, value):
+        """A copy of the model whose config.json says so."""
+        copy = self.path("model-with-" + key)
+        shutil.copytree(self.model, copy)
+        path = os.path.join(copy, "config.json")
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
-        config["hidden_act"] = "silu"
+        config[key] = value
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file)
+        return copy
+
+    def test_activation_that_is_not_sparse(self):
+        broken = self.model_with("hidden_act", "silu")
         self.assertIn("silu", self.refused_model(broken))
 
     def test_warns_of_absent_layers(self):
-        part = self.path("part")
-        shutil.copytree(self.model, part)
-        path = os.path.join(part, "config.json")
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
-        config["num_hidden_layers"] = 9
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(config, file)
+        part = self.model_with("num_hidden_layers", 9)
         for arguments, warnings in (((), 1), (("--layers", "0-3"), 0)):
             server = Server(part, *arguments, metrics="")
             self.addCleanup(server.close)
