@@ -141,13 +141,12 @@ class FfnBackend {
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCpuBackend(
     const FfnConfig& config, int threads);
 
-// How the CUDA backend runs sparse batches of one token. All but kAuto are for
-// tests.
-enum class OneToken : uint8_t {
+// How the CUDA backend runs sparse batches. All but kAuto are for tests.
+enum class SparseForm : uint8_t {
   kAuto,           // fused where that is fast, but for batches that are timed
   kSteps,          // never fused
-  kFused,          // always; portable where the device or the sizes need that
-  kFusedPortable,  // always, without features of newer devices
+  kFused,          // where there is a fused form for the device and the sizes
+  kFusedPortable,  // the same, without features of newer devices
 };
 
 // Runs on CUDA device `device`. Accepts float16 and bfloat16. INVALID_ARGUMENT
@@ -155,7 +154,7 @@ enum class OneToken : uint8_t {
 // the build has no CUDA; RESOURCE_EXHAUSTED where num_layers do not fit in the
 // device's free memory.
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
-    const FfnConfig& config, int device, OneToken one_token = OneToken::kAuto);
+    const FfnConfig& config, int device, SparseForm form = SparseForm::kAuto);
 
 }  // namespace sparse_ffn
 

@@ -121,7 +121,7 @@ absl::StatusOr<CheckSetup> SetUp(const CheckCommandOptions& options,
   if (!weights_dtype.ok()) return weights_dtype.status();
   setup.arithmetic = {*weights_dtype, setup.info.activation(),
                       setup.info.threshold(),
-                      /*dense_rounds_gated=*/setup.info.backend() == "cuda"};
+                      /*rounds_gated=*/setup.info.backend() == "cuda"};
   absl::Status status = CompareSizes(checkpoint, setup.info);
   if (status.ok()) status = ChooseLayers(options, checkpoint, &setup);
   if (status.ok()) status = ChooseRows(options, &setup);

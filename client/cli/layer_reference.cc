@@ -43,14 +43,20 @@ absl::StatusOr<LayerReference> LayerReference::Compute(
   absl::StatusOr<OracleResult> expected =
       RunOracle(layer, Rounded(rows, dtype, &copies[3]), /*threads=*/0);
   if (!expected.ok()) return expected.status();
-  return LayerReference(*std::move(expected), server.dense_rounds_gated);
+  return LayerReference(*std::move(expected), server.rounds_gated);
+}
+
+GatedAs LayerReference::Gated(const v1::ForwardStats& stats) const {
+  if (!rounds_gated_) return GatedAs::kFloat32;
+  if (stats.path() == "dense") return GatedAs::kOneOfWeightsType;
+  return stats.batch_tokens() > 1 ? GatedAs::kTwoOfWeightsType
+                                  : GatedAs::kFloat32;
 }
 
 RowsComparison LayerReference::Compare(size_t first, ConstMatrix served,
                                        const v1::ForwardStats& stats) const {
-  const bool gated_rounded = dense_rounds_gated_ && stats.path() == "dense";
   const Comparison values =
-      sparse_ffn::Compare(expected_, first, served, gated_rounded);
+      sparse_ffn::Compare(expected_, first, served, Gated(stats));
   RowsComparison comparison;
   comparison.worst_ratio = values.worst_ratio;
   comparison.worst_error = values.worst_error;

@@ -21,8 +21,9 @@ struct ServerArithmetic {
   DataType weights_dtype = DataType::kFloat32;
   std::string activation;
   float threshold = 0;
-  // The dense kernels round h to the type of the weights.
-  bool dense_rounds_gated = false;
+  // Kernels of batches round h to the type of the weights: the dense ones once,
+  // the sparse ones to the sum of two.
+  bool rounds_gated = false;
 };
 
 // Served rows against the reference: of several rows the sums, and the element
@@ -59,12 +60,13 @@ class LayerReference {
                          const v1::ForwardStats& stats) const;
 
  private:
-  LayerReference(OracleResult expected, bool dense_rounds_gated)
-      : expected_(std::move(expected)),
-        dense_rounds_gated_(dense_rounds_gated) {}
+  LayerReference(OracleResult expected, bool rounds_gated)
+      : expected_(std::move(expected)), rounds_gated_(rounds_gated) {}
+
+  GatedAs Gated(const v1::ForwardStats& stats) const;
 
   OracleResult expected_;
-  bool dense_rounds_gated_;
+  bool rounds_gated_;
 };
 
 }  // namespace sparse_ffn

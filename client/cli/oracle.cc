@@ -64,9 +64,11 @@ struct Gated {
   size_t neuron = 0;
   bool active = false;
   bool borderline = false;
-  double h = 0;         // Where active; what it would be where borderline.
-  double error = 0;     // Of h in float32.
-  double rounding = 0;  // Of h to the type of the weights.
+  double h = 0;      // Where active; what it would be where borderline.
+  double error = 0;  // Of h in float32.
+  // Of h to the type of the weights, and to the sum of two of them.
+  double rounding = 0;
+  double split_rounding = 0;
 };
 
 // Steps 1 and 2 for one neuron and one token.
@@ -88,8 +90,23 @@ Gated GateNeuron(const OracleLayer& layer, size_t neuron,
   gated.error = std::abs(s.value) * u.error + std::abs(u.value) * s.error +
                 s.error * u.error + RoundingError(DataType::kFloat32, gated.h);
   gated.rounding = RoundingError(layer.gate_proj.dtype, gated.h);
+  gated.split_rounding = RoundingError(layer.gate_proj.dtype, gated.rounding);
   return gated;
 }
+
+// What roundings of many h add up to in one output.
+struct Roundings {
+  double all = 0;
+  double squares = 0;
+
+  void Add(double rounding, double weight) {
+    all += rounding * std::abs(weight);
+    squares += rounding * weight * rounding * weight;
+  }
+  double Sum() const {
+    return std::min(all, kRandomStepsFactor * std::sqrt(squares));
+  }
+};
 
 // Step 3 for one column and one token.
 void SumColumn(const std::vector<Gated>& gated, const std::vector<float>& down,
@@ -98,8 +115,8 @@ void SumColumn(const std::vector<Gated>& gated, const std::vector<float>& down,
   double magnitude = 0;
   double square_error = 0;
   double borderline = 0;
-  double rounding = 0;
-  double square_rounding = 0;
+  Roundings rounding;
+  Roundings split_rounding;
   for (const Gated& g : gated) {
     const double weight = down[g.neuron];
     const double term = g.h * weight;
@@ -107,14 +124,14 @@ void SumColumn(const std::vector<Gated>& gated, const std::vector<float>& down,
     if (g.borderline) borderline += std::abs(term);
     magnitude += std::abs(term);
     square_error += g.error * weight * g.error * weight;
-    rounding += g.rounding * std::abs(weight);
-    square_rounding += g.rounding * weight * g.rounding * weight;
+    rounding.Add(g.rounding, weight);
+    split_rounding.Add(g.split_rounding, weight);
   }
   result->output[at] = value;
   result->tolerance[at] =
       std::sqrt(square_error) + borderline + SumError(gated.size(), magnitude);
-  result->gated_rounding[at] =
-      std::min(rounding, kRandomStepsFactor * std::sqrt(square_rounding));
+  result->gated_rounding[at] = rounding.Sum();
+  result->gated_split_rounding[at] = split_rounding.Sum();
 }
 
 // Calls `work` for every number below `count`, in `threads` threads.
@@ -196,7 +213,8 @@ absl::StatusOr<OracleResult> RunOracle(const OracleLayer& layer,
     }
   }
   for (std::vector<double>* values :
-       {&result.output, &result.tolerance, &result.gated_rounding}) {
+       {&result.output, &result.tolerance, &result.gated_rounding,
+        &result.gated_split_rounding}) {
     values->resize(result.tokens * result.hidden_size);
   }
   ForEach(result.hidden_size, threads, [&](size_t column) {
@@ -209,7 +227,7 @@ absl::StatusOr<OracleResult> RunOracle(const OracleLayer& layer,
 }
 
 Comparison Compare(const OracleResult& expected, size_t first_token,
-                   ConstMatrix served, bool gated_rounded) {
+                   ConstMatrix served, GatedAs gated) {
   Comparison worst;
   for (size_t t = 0; t < served.rows; ++t) {
     const std::vector<float> row = Row(served, t);
@@ -217,7 +235,11 @@ Comparison Compare(const OracleResult& expected, size_t first_token,
       const size_t at = (first_token + t) * expected.hidden_size + column;
       const double value = expected.output[at];
       double tolerance = expected.tolerance[at];
-      if (gated_rounded) tolerance += expected.gated_rounding[at];
+      if (gated == GatedAs::kOneOfWeightsType) {
+        tolerance += expected.gated_rounding[at];
+      } else if (gated == GatedAs::kTwoOfWeightsType) {
+        tolerance += expected.gated_split_rounding[at];
+      }
       tolerance += RoundingError(served.dtype, std::abs(value) + tolerance);
       double error = std::abs(row[column] - value);
       if (std::isnan(value)) error = std::isnan(row[column]) ? 0 : kInfinity;

@@ -31,8 +31,9 @@ struct OracleResult {
   // hidden_size].
   std::vector<double> tolerance;
   // What it grows by where h is rounded to the weights' type between steps 2
-  // and 3: [tokens, hidden_size].
+  // and 3, and where it is to the sum of two of them: [tokens, hidden_size].
   std::vector<double> gated_rounding;
+  std::vector<double> gated_split_rounding;
   // 1 where a neuron is active for a token, else 0: [tokens, intermediate].
   std::vector<uint8_t> active;
   // Neurons active for each token, and how many neurons, active or not, score
@@ -53,6 +54,9 @@ struct OracleResult {
 absl::StatusOr<OracleResult> RunOracle(const OracleLayer& layer,
                                        ConstMatrix hidden_states, int threads);
 
+// What h is rounded to between steps 2 and 3.
+enum class GatedAs : uint8_t { kFloat32, kTwoOfWeightsType, kOneOfWeightsType };
+
 // Of all elements compared, the one with the largest error for its tolerance.
 struct Comparison {
   bool passed = true;      // No error exceeds its tolerance.
@@ -66,11 +70,10 @@ struct Comparison {
 
 // Compares `served` [rows, hidden_size] with the rows of `expected` from
 // `first_token` on, which must be there. The rounding of a float32 output to
-// the type of `served` is allowed for; that of h to the weights' type only with
-// `gated_rounded`. NaN must come where NaN is expected and nowhere else;
-// infinities never.
+// the type of `served` is allowed for, and that of h as far as `gated` says.
+// NaN must come where NaN is expected and nowhere else; infinities never.
 Comparison Compare(const OracleResult& expected, size_t first_token,
-                   ConstMatrix served, bool gated_rounded);
+                   ConstMatrix served, GatedAs gated);
 
 // Whether `active_neurons`, counted with float32 scores for token `token`, is
 // what borderline neurons allow.

@@ -4,7 +4,7 @@
 namespace sparse_ffn {
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
-    const FfnConfig& /*config*/, int /*device*/, OneToken /*one_token*/) {
+    const FfnConfig& /*config*/, int /*device*/, SparseForm /*form*/) {
   return absl::UnavailableError(
       "this build has no CUDA backend; build it where a CUDA toolkit is found, "
       "or run with --backend cpu");

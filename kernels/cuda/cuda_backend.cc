@@ -30,15 +30,16 @@ constexpr size_t kReserveBytes = size_t{256} << 20;
 class CudaBackend : public FfnBackend {
  public:
   CudaBackend(const FfnConfig& config, int device, const cudaDeviceProp& found,
-              OneToken one_token)
+              SparseForm form)
       : device_name_(found.name) {
     model_.config = config;
-    model_.one_token = one_token;
+    model_.sparse_form = form;
     model_.element = config.weights_dtype == DataType::kFloat16
                          ? cuda::Element::kFloat16
                          : cuda::Element::kBFloat16;
     model_.device = device;
-    model_.device_traits = {found.multiProcessorCount, found.major >= 9};
+    model_.device_traits = {found.multiProcessorCount, found.major >= 9,
+                            static_cast<int>(found.sharedMemPerBlockOptin)};
   }
 
   const char* name() const override { return "cuda"; }
@@ -119,7 +120,7 @@ absl::Status CheckMemory(const FfnConfig& config, int device,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
-    const FfnConfig& config, int device, OneToken one_token) {
+    const FfnConfig& config, int device, SparseForm form) {
   absl::Status status = CheckConfig(config);
   if (status.ok()) status = CheckType(config.weights_dtype);
   if (!status.ok()) return status;
@@ -146,7 +147,7 @@ absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
   }
   status = CheckMemory(config, device, found);
   if (!status.ok()) return status;
-  return std::make_unique<CudaBackend>(config, device, found, one_token);
+  return std::make_unique<CudaBackend>(config, device, found, form);
 }
 
 }  // namespace sparse_ffn

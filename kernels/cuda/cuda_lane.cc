@@ -68,10 +68,13 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   }
   const CudaLayer& weights = found->second;
   timed_ = batches_++ % kTimedEvery == 0;
+  const bool one = tokens == 1;
   const FfnPath path = ChoosePath(
       execution, tokens, model_.config.hidden_size,
       weights.union_density.Expected(tokens),
-      UsesFused(model_.one_token, tokens, steps_->FusedIsFast(), timed_));
+      UsesFused(model_.sparse_form,
+                one || steps_->FusedTakesBatch(static_cast<int>(tokens)),
+                !one || steps_->FusedIsFast(), timed_));
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (status.ok()) status = Queue(weights, static_cast<int>(tokens), path);
   if (status.ok()) {
@@ -95,15 +98,25 @@ absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
   status.Update(Copy(pinned_input_.get(), steps_->hidden_states(),
                      input(tokens).bytes(), "copying the hidden states in"));
   status.Update(Record(kCopiedIn));
-  status.Update(path == FfnPath::kFused ? QueueFused(layer)
+  status.Update(path == FfnPath::kFused ? QueueFused(layer, tokens)
                                         : QueueSteps(layer, tokens, path));
   status.Update(Record(kCopiedOut));
   return status;
 }
 
-absl::Status CudaLane::QueueFused(const CudaLayer& layer) {
-  return steps_->Fused(layer, pinned_output(),
-                       pinned_counters(FfnPath::kFused));
+absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
+  if (tokens == 1) {
+    return steps_->Fused(layer, pinned_output(),
+                         pinned_counters(1, FfnPath::kFused));
+  }
+  absl::Status status = steps_->FusedBatch(layer, tokens);
+  status.Update(CopyOut(tokens));
+  return status;
+}
+
+absl::Status CudaLane::CopyOut(int tokens) {
+  return Copy(steps_->result(), pinned_result_.get(),
+              steps_->ResultBytes(tokens), "copying the result out");
 }
 
 absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
@@ -121,8 +134,7 @@ absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
     status.Update(steps_->DenseDown(layer, tokens));
   }
   status.Update(Record(kDownDone));
-  status.Update(Copy(steps_->result(), pinned_result_.get(),
-                     steps_->ResultBytes(tokens), "copying the result out"));
+  status.Update(CopyOut(tokens));
   return status;
 }
 
@@ -160,15 +172,15 @@ float* CudaLane::pinned_output() const {
                                   CudaSteps::CounterBytes(model_.config));
 }
 
-int* CudaLane::pinned_counters(FfnPath path) const {
-  return reinterpret_cast<int*>(
-      pinned_result_.get() +
-      (path == FfnPath::kFused ? 0 : steps_->counter_offset()));
+int* CudaLane::pinned_counters(size_t tokens, FfnPath path) const {
+  const bool direct = tokens == 1 && path == FfnPath::kFused;
+  return reinterpret_cast<int*>(pinned_result_.get() +
+                                (direct ? 0 : steps_->counter_offset()));
 }
 
 FfnResult CudaLane::Result(size_t tokens, FfnPath path) const {
   const auto* counters =
-      reinterpret_cast<const uint32_t*>(pinned_counters(path));
+      reinterpret_cast<const uint32_t*>(pinned_counters(tokens, path));
   FfnResult result;
   result.output = {pinned_output(), tokens, model_.config.hidden_size,
                    DataType::kFloat32};

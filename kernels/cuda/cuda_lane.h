@@ -34,8 +34,9 @@ class CudaLane : public FfnLane {
   // Queues a whole batch.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
-  // Its result goes straight to the host.
-  absl::Status QueueFused(const CudaLayer& layer);
+  // The result of one token goes straight to the host.
+  absl::Status QueueFused(const CudaLayer& layer, int tokens);
+  absl::Status CopyOut(int tokens);
   // Between page-locked memory and the device. Sizes are rounded up to 16
   // bytes; all our buffers are multiples of that.
   absl::Status Copy(const void* from, void* to, size_t bytes, const char* what);
@@ -43,7 +44,7 @@ class CudaLane : public FfnLane {
   uint64_t Nanoseconds(Mark from, Mark to) const;
   float* pinned_output() const;
   // Of the batch in flight: the union's count, then each token's.
-  int* pinned_counters(FfnPath path) const;
+  int* pinned_counters(size_t tokens, FfnPath path) const;
   FfnResult Result(size_t tokens, FfnPath path) const;
 
   const CudaModel& model_;

@@ -26,7 +26,7 @@ struct CudaLayer {
 struct CudaModel {
   FfnConfig config;
   Element element = Element::kBFloat16;
-  OneToken one_token = OneToken::kAuto;
+  SparseForm sparse_form = SparseForm::kAuto;
   int device = 0;
   Device device_traits = {};
   std::map<int, CudaLayer> layers;

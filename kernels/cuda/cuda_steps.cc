@@ -9,15 +9,16 @@
 namespace sparse_ffn::cuda {
 namespace {
 
-// Elements of a row of the batch form's gated neurons.
-size_t SplitStride(const FfnConfig& config) {
-  return (config.intermediate_size + 15) / 16 * 16;
+static_assert(kMaxBatchFormTokens == kBatchFormTokens);
+
+// Of one of the two parts that the batch form's gated neurons are split in.
+size_t SplitBytes(const FfnConfig& config) {
+  return AlignUp(kMaxBatchFormTokens * config.intermediate_size *
+                 sizeof(uint16_t));
 }
 
-// Of one of the two parts that such neurons are split in.
-size_t SplitBytes(const FfnConfig& config) {
-  return AlignUp(kMaxBatchFormTokens * SplitStride(config) * sizeof(uint16_t));
-}
+// Of a batch: the union's, each token's, that of the fused batch's list.
+size_t Counters(const FfnConfig& config) { return 2 + config.max_batch_tokens; }
 
 // Columns of a part of the output that a fused launch leaves.
 size_t PartStride(const FfnConfig& config) {
@@ -52,7 +53,7 @@ struct Sizes {
 }  // namespace
 
 size_t CudaSteps::CounterBytes(const FfnConfig& config) {
-  return AlignUp(2 * (1 + config.max_batch_tokens) * sizeof(int));
+  return AlignUp(2 * Counters(config) * sizeof(int));
 }
 
 size_t CudaSteps::DeviceBytes(const FfnConfig& config, int sm_count) {
@@ -70,7 +71,7 @@ CudaSteps::CudaSteps(const CudaModel& model, cudaStream_t stream)
       hidden_size_(static_cast<int>(model.config.hidden_size)),
       intermediate_size_(static_cast<int>(model.config.intermediate_size)),
       clamp_up_(model.config.activation == Activation::kDRelu),
-      next_counters_((1 + model.config.max_batch_tokens) * sizeof(int)) {}
+      next_counters_(Counters(model.config) * sizeof(int)) {}
 
 absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
     const CudaModel& model, cudaStream_t stream) {
@@ -95,11 +96,7 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
   steps->parts_ = reinterpret_cast<float*>(take(sizes.parts));
   steps->part_active_ = reinterpret_cast<int*>(take(sizes.part_active));
   steps->result_ = take(sizes.result);
-  absl::Status status;
-  if (steps->FusedIsFast()) {
-    status = ToStatus(PrepareFusedBulk(model.element, steps->hidden_size_),
-                      "preparing the fused FFN");
-  }
+  absl::Status status = steps->PrepareKernels();
   status.Update(ToStatus(
       cudaMemsetAsync(steps->result_, 0, CounterBytes(model.config), stream),
       "clearing the counters"));
@@ -107,6 +104,22 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
   steps->output_ =
       reinterpret_cast<float*>(steps->result_ + CounterBytes(model.config));
   return steps;
+}
+
+absl::Status CudaSteps::PrepareKernels() const {
+  absl::Status status =
+      ToStatus(PrepareGatedUpBatch(model_.element), "preparing step 2");
+  status.Update(
+      ToStatus(PrepareSparseDownBatch(model_.element), "preparing step 3"));
+  status.Update(
+      ToStatus(PrepareFusedGatedUp(model_.element, model_.device_traits,
+                                   intermediate_size_),
+               "preparing the fused batch"));
+  if (FusedIsFast()) {
+    status.Update(ToStatus(PrepareFusedBulk(model_.element, hidden_size_),
+                           "preparing the fused FFN"));
+  }
+  return status;
 }
 
 absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) const {
@@ -123,7 +136,7 @@ absl::Status CudaSteps::Select(int tokens, bool clear_output) {
   params.union_list = union_list_;
   params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
   params.output = output_;
-  params.next_count = 1 + static_cast<int>(model_.config.max_batch_tokens);
+  params.next_count = static_cast<int>(Counters(model_.config));
   params.output_size = clear_output ? tokens * hidden_size_ : 0;
   params.intermediate_size = intermediate_size_;
   params.tokens = tokens;
@@ -147,7 +160,6 @@ absl::Status CudaSteps::SparseUp(const CudaLayer& layer, int tokens) const {
   params.gated = gated_;
   params.gated_high = gated_;
   params.gated_low = GatedLow();
-  params.split_stride = static_cast<int>(SplitStride(model_.config));
   params.hidden_size = hidden_size_;
   params.intermediate_size = intermediate_size_;
   params.tokens = tokens;
@@ -160,24 +172,65 @@ absl::Status CudaSteps::SparseUp(const CudaLayer& layer, int tokens) const {
                   "sparse up product");
 }
 
-absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
+SparseDownParams CudaSteps::DownParams(const CudaLayer& layer, int tokens,
+                                       const int* list_count) const {
   SparseDownParams params;
   params.down_proj = layer.down_proj;
   params.gated = gated_;
   params.gated_high = gated_;
   params.gated_low = GatedLow();
-  params.split_stride = static_cast<int>(SplitStride(model_.config));
-  params.union_count = counters();
-  params.union_list = union_list_;
+  params.list_count = list_count;
+  params.list = union_list_;
   params.output = output_;
   params.hidden_size = hidden_size_;
   params.tokens = tokens;
   params.element = model_.element;
   params.device = model_.device_traits;
+  return params;
+}
+
+absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
+  const SparseDownParams params = DownParams(layer, tokens, counters());
   return ToStatus(UsesBatchForm(tokens, model_.config.hidden_size)
                       ? LaunchSparseDownBatch(params, stream_)
                       : LaunchSparseDown(params, stream_),
                   "sparse down product");
+}
+
+bool CudaSteps::FusedTakesBatch(int tokens) const {
+  return tokens > 1 && FusedGatedUpTakes(model_.device_traits, tokens,
+                                         hidden_size_, intermediate_size_);
+}
+
+absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
+  std::swap(counters_, next_counters_);
+  int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
+  FusedGatedUpParams params;
+  params.hidden_states = hidden_states_;
+  params.gate_proj = layer.gate_proj;
+  params.up_proj = layer.up_proj;
+  params.counters = counters();
+  params.gated_count = gated_count;
+  params.gated_list = union_list_;
+  params.gated_high = gated_;
+  params.gated_low = GatedLow();
+  params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
+  params.output = output_;
+  params.next_count = static_cast<int>(Counters(model_.config));
+  params.output_size = tokens * hidden_size_;
+  params.hidden_size = hidden_size_;
+  params.intermediate_size = intermediate_size_;
+  params.tokens = tokens;
+  params.threshold = model_.config.threshold;
+  params.clamp_up = clamp_up_;
+  params.element = model_.element;
+  params.device = model_.device_traits;
+  absl::Status status = ToStatus(LaunchFusedGatedUp(params, stream_),
+                                 "fused gate and up product");
+  status.Update(ToStatus(
+      LaunchSparseDownBatch(DownParams(layer, tokens, gated_count), stream_),
+      "sparse down product"));
+  return status;
 }
 
 bool CudaSteps::FusedIsFast() const {
@@ -201,7 +254,7 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, float* output,
   token.element = model_.element;
   token.device = model_.device_traits;
   const bool bulk =
-      model_.one_token != OneToken::kFusedPortable && FusedIsFast();
+      model_.sparse_form != SparseForm::kFusedPortable && FusedIsFast();
   absl::Status status = ToStatus(bulk ? LaunchFusedBulk(token, stream_)
                                       : LaunchFusedPortable(token, stream_),
                                  "fused FFN");

@@ -14,7 +14,7 @@ namespace sparse_ffn::cuda {
 
 // Used by one thread at a time. A batch is: hidden_states written, Gate,
 // Select, then SparseUp and SparseDown, or DenseUp and DenseDown. Fused stands
-// for all steps of a sparse batch of one token.
+// for all steps of a sparse batch of one token, FusedBatch for those of more.
 class CudaSteps {
  public:
   // Work goes to `stream`; model and stream must outlive the steps.
@@ -33,8 +33,8 @@ class CudaSteps {
   const std::byte* result() const { return result_; }
   size_t ResultBytes(size_t tokens) const;
   static size_t CounterBytes(const FfnConfig& config);
-  // In bytes, of the batch last selected: the number of neurons in the union,
-  // then that of each token, as int.
+  // In bytes, of the batch last selected or fused: the number of neurons in the
+  // union, then that of each token, as int.
   size_t counter_offset() const { return counters_; }
 
   absl::Status Gate(const CudaLayer& layer, int tokens) const;
@@ -48,6 +48,9 @@ class CudaSteps {
                      int* counters) const;
   // Whether Fused takes less time than the steps.
   bool FusedIsFast() const;
+  // Leaves behind what Select and SparseDown do.
+  absl::Status FusedBatch(const CudaLayer& layer, int tokens);
+  bool FusedTakesBatch(int tokens) const;
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
   absl::Status DenseDown(const CudaLayer& layer, int tokens) const;
 
@@ -55,8 +58,11 @@ class CudaSteps {
   int* counters() const { return reinterpret_cast<int*>(result_ + counters_); }
 
   void* GatedLow() const;
+  SparseDownParams DownParams(const CudaLayer& layer, int tokens,
+                              const int* list_count) const;
 
   CudaSteps(const CudaModel& model, cudaStream_t stream);
+  absl::Status PrepareKernels() const;
 
   const CudaModel& model_;
   cudaStream_t stream_;  // Constant.
@@ -67,7 +73,7 @@ class CudaSteps {
   DeviceMemory memory_;            // All buffers below.
   void* hidden_states_ = nullptr;  // [max_tokens, hidden]
   float* scores_ = nullptr;        // [max_tokens, n]
-  int* union_list_ = nullptr;      // [n]
+  int* union_list_ = nullptr;      // [n]; fused batch: those with h not 0
   float* gated_ = nullptr;         // sparse: [union, tokens]
   void* dense_gated_ = nullptr;    // dense: [max_tokens, n]; in gated_'s place
   float* dense_up_ = nullptr;      // [max_tokens, n]

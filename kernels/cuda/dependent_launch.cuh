@@ -30,6 +30,19 @@ __device__ inline void WaitForPredecessor() {
   AwaitPredecessor();
 }
 
+// Lets blocks of `kernel` have that much dynamic shared memory, and gives a
+// multiprocessor's memory to shared memory rather than L1: by itself the driver
+// may leave room for fewer blocks than fit.
+template <typename Kernel>
+cudaError_t AllowShared(Kernel kernel, int bytes) {
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error != cudaSuccess) return error;
+  return cudaFuncSetAttribute(kernel,
+                              cudaFuncAttributePreferredSharedMemoryCarveout,
+                              cudaSharedmemCarveoutMaxShared);
+}
+
 // Launches `kernel`. Until it has waited for its predecessor it may read only
 // what never changes, such as weights, and must not write. Some thread of it
 // must wait, also where nothing depends on the predecessor: later kernels rely

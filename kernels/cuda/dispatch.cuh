@@ -30,6 +30,24 @@ cudaError_t DispatchTokenBlock(int tokens, F&& f) {
   return f(std::integral_constant<int, kMaxTokenBlock>{});
 }
 
+// Calls f with the token tiles, 8 tokens each, of the batch form for `tokens`.
+template <typename F>
+cudaError_t DispatchTokenTiles(int tokens, F&& f) {
+  if (tokens <= 8) return f(std::integral_constant<int, 1>{});
+  if (tokens <= 16) return f(std::integral_constant<int, 2>{});
+  return f(std::integral_constant<int, kBatchFormTokens / 8>{});
+}
+
+// Calls f with each of those in turn, until an error.
+template <typename F>
+cudaError_t ForEachTokenTiles(F&& f) {
+  for (int tokens : {8, 16, kBatchFormTokens}) {
+    const cudaError_t error = DispatchTokenTiles(tokens, f);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
 // Whether every row of a matrix of 2-byte elements can be read in 16-byte
 // loads.
 inline bool RowsAligned(int hidden_size) { return hidden_size % kPack == 0; }

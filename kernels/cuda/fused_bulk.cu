@@ -44,7 +44,7 @@ struct Head {
   uint64_t gate_full[kGateWarps];
   uint64_t first_full[kGateWarps];
   uint64_t hidden_full;
-  uint64_t list_full[kMaxListSlots];
+  uint64_t list_full[kMaxListSlots];  // The row's, and what goes with it.
   uint64_t list_empty[kMaxListSlots];
   uint64_t round_done[kMaxRounds];
   float scores[kMaxRows];
@@ -159,6 +159,13 @@ __device__ float DotRow(const std::byte* row, const std::byte* x, int packs) {
   return dot.Sum();
 }
 
+// Gives a slot to the list warp, by a whole warp in place of all sum warps.
+__device__ void FreeListSlot(int slot) {
+  for (int warp = 0; warp < kSumWarps; ++warp) {
+    Arrive(&SharedHead().list_empty[slot]);
+  }
+}
+
 // What lane 0 of a gate warp knows of its rows: warp + k * kGateWarps.
 struct GateOrders {
   const std::byte* row;  // To order next.
@@ -208,14 +215,11 @@ __device__ void RunGateWarp(const FusedBulkParams& p, GateOrders& orders,
     const float score =
         DotRow<T>(slot, SharedHidden(p), p.row_bytes / kPackBytes);
     __syncwarp();
+    if (in_list_slot) FreeListSlot(warp);
     if (lane != 0) continue;
-    if (in_list_slot) {
-      Arrive(&head.list_empty[warp], kSumWarps);
-    } else {
-      orders.Order(p, slot, &head.gate_full[warp]);
-    }
+    if (!in_list_slot) orders.Order(p, slot, &head.gate_full[warp]);
     head.scores[i] = score;
-    Arrive(&head.round_done[round], 1);
+    Arrive(&head.round_done[round]);
   }
 }
 
@@ -226,15 +230,16 @@ __device__ void InitListBarriers(const FusedBulkParams& p, int rows) {
     InitBarrier(&head.round_done[r], min(kGateWarps, rows - r * kGateWarps));
   }
   if (lane < p.list_slots) {
-    InitBarrier(&head.list_full[lane], 1);
-    InitBarrier(&head.list_empty[lane], kSumWarps);
-    // Other slots first hold a gate row, whose warp frees them.
-    if (lane >= min(kGateWarps, rows)) {
-      Arrive(&head.list_empty[lane], kSumWarps);
-    }
+    InitBarrier(&head.list_full[lane], 2);
+    InitBarrier(&head.list_empty[lane], kSumThreads);
   }
   if (lane == 0) InitBarrier(&head.hidden_full, 1);
   PublishBarriers();
+  __syncwarp();
+  // The slots before these first hold a gate row, whose warp frees them.
+  for (int slot = min(kGateWarps, rows); slot < p.list_slots; ++slot) {
+    FreeListSlot(slot);
+  }
 }
 
 // By lane 0 of the list warp.
@@ -245,17 +250,19 @@ struct ListOrders {
                         float score) {
     Head& head = SharedHead();
     Wait(&head.list_empty[place.slot], place.parity);
-    head.list_scores[place.slot] = score;
-    head.list_ends[place.slot] = 0;
     CopyBulk(ListSlot(p, place.slot), row, p.row_bytes,
              &head.list_full[place.slot]);
+    head.list_scores[place.slot] = score;
+    head.list_ends[place.slot] = 0;
+    Arrive(&head.list_full[place.slot]);
     place.Advance(p.list_slots);
   }
   __device__ void End() {
     Head& head = SharedHead();
     Wait(&head.list_empty[place.slot], place.parity);
     head.list_ends[place.slot] = 1;
-    Arrive(&head.list_full[place.slot], 1);
+    Arrive(&head.list_full[place.slot]);
+    Arrive(&head.list_full[place.slot]);
   }
 };
 
@@ -323,8 +330,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
     return reinterpret_cast<const Pack<T>*>(ListSlot(p, place.slot));
   };
   const auto release = [&] {
-    __syncwarp();
-    if (thread % kWarp == 0) Arrive(&head.list_empty[place.slot], 1);
+    Arrive(&head.list_empty[place.slot]);
     place.Advance(p.list_slots);
   };
   Wait(&head.hidden_full, 0);
@@ -434,8 +440,7 @@ bool FusedBulkTakes(Device device, int hidden_size, int intermediate_size) {
 
 cudaError_t PrepareFusedBulk(Element element, int hidden_size) {
   return DispatchKernel(element, hidden_size, [](auto kernel) {
-    return cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+    return AllowShared(kernel, kSharedBytes);
   });
 }
 

@@ -19,6 +19,7 @@ enum class Element { kFloat16, kBFloat16 };
 struct Device {
   int sm_count;
   bool dependent_launch;  // Compute capability 9.0 or newer.
+  int shared_bytes;       // Of shared memory, that a block can have.
 };
 
 // Copies between the device and page-locked host memory: sooner done than by
@@ -58,12 +59,9 @@ struct GatedUpParams {
   const float* scores;        // [tokens, n], after LaunchSelectActive
   const int* union_count;     // [1]
   const int* union_list;      // [union_count]
-  float* gated;               // [union_count, tokens]: row i is neuron
-                              // union_list[i]
-  void* gated_high;           // batch form: [32, split_stride], the same in
-  void* gated_low;            // two elements, h = high + low; 0 from
-                              // union_count to the next multiple of 16
-  int split_stride;           // >= n rounded up to 16
+  float* gated;      // [union_count, tokens]: row i is neuron union_list[i]
+  void* gated_high;  // batch form: [union_count, BatchFormTokens(tokens)], the
+  void* gated_low;   // same in two elements, h = high + low; 0 beyond `tokens`
   int hidden_size;
   int intermediate_size;
   int tokens;
@@ -74,22 +72,59 @@ struct GatedUpParams {
 cudaError_t LaunchGatedUp(const GatedUpParams& params, cudaStream_t stream);
 
 // The batch forms of steps 2 and 3 run on the tensor cores. They take 16-byte
-// aligned rows (hidden_size a multiple of 8) and up to 32 tokens; h
+// aligned rows (hidden_size a multiple of 8) and up to kBatchFormTokens; h
 // passes between them as gated_high and gated_low instead of gated. A weight of
 // an active neuron that is not finite reaches every token of the batch.
+constexpr int kBatchFormTokens = 32;
+constexpr int BatchFormTokens(int tokens) {
+  return tokens <= 8 ? 8 : tokens <= 16 ? 16 : kBatchFormTokens;
+}
+// Each Prepare function must have been called for the current device before
+// the launch it belongs to.
+cudaError_t PrepareGatedUpBatch(Element element);
 cudaError_t LaunchGatedUpBatch(const GatedUpParams& params,
                                cudaStream_t stream);
+
+// Steps 1 and 2 of a batch in one kernel: the batch form's gated neurons, from
+// the hidden states. Also clears as LaunchSelectActive does.
+struct FusedGatedUpParams {
+  const void* hidden_states;  // [tokens, hidden]
+  const void* gate_proj;      // [n, hidden]
+  const void* up_proj;        // [n, hidden]
+  int* counters;     // [1 + tokens], 0 before: the union's, then each token's
+  int* gated_count;  // [1], 0 before: neurons with h other than 0
+  int* gated_list;   // [gated_count], those, in any order
+  void* gated_high;  // [gated_count, BatchFormTokens(tokens)]
+  void* gated_low;
+  int* next_counters;  // [next_count], cleared
+  float* output;       // [output_size], cleared
+  int next_count;
+  int output_size;
+  int hidden_size;
+  int intermediate_size;
+  int tokens;
+  float threshold;  // active: >= threshold if that is > 0, else > 0
+  bool clamp_up;    // dReLU: h = s * max(up, 0)
+  Element element;
+  Device device;
+};
+cudaError_t PrepareFusedGatedUp(Element element, Device device,
+                                int intermediate_size);
+cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
+                               cudaStream_t stream);
+// Whether there is one for these sizes on the device.
+bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
+                       int intermediate_size);
 
 // Operator Step (3): adds h times the listed rows of down_proj to the output.
 struct SparseDownParams {
   const void* down_proj;   // [n, hidden], transposed from the checkpoint
-  const float* gated;      // [union_count, tokens]
-  const void* gated_high;  // batch form: as in GatedUpParams
+  const float* gated;      // [list_count, tokens]
+  const void* gated_high;  // batch form: [list_count, BatchFormTokens(tokens)]
   const void* gated_low;
-  int split_stride;
-  const int* union_count;  // [1]
-  const int* union_list;   // [union_count]
-  float* output;           // [tokens, hidden], 0 before
+  const int* list_count;  // [1]
+  const int* list;        // [list_count], neurons
+  float* output;          // [tokens, hidden], 0 before
   int hidden_size;
   int tokens;
   Element element;
@@ -97,6 +132,7 @@ struct SparseDownParams {
 };
 cudaError_t LaunchSparseDown(const SparseDownParams& params,
                              cudaStream_t stream);
+cudaError_t PrepareSparseDownBatch(Element element);
 cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream);
 

@@ -27,13 +27,12 @@ constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
   return tokens <= 16 ? 0.75F : 0.35F;
 }
 
-// Whether a batch that need not be dense runs fused. `fast`: the fused form is
-// the faster one for the device and the sizes. `timed`: the steps are to be
-// timed.
-constexpr bool UsesFused(OneToken one_token, size_t tokens, bool fast,
-                         bool timed) {
-  if (tokens != 1 || one_token == OneToken::kSteps) return false;
-  return one_token != OneToken::kAuto || (fast && !timed);
+// Whether a batch that need not be dense runs fused. `takes`: there is a fused
+// form for its size. `fast`: it is faster than the steps. `timed`: the steps
+// are to be timed.
+constexpr bool UsesFused(SparseForm form, bool takes, bool fast, bool timed) {
+  if (!takes || form == SparseForm::kSteps) return false;
+  return form != SparseForm::kAuto || (fast && !timed);
 }
 
 // `expected_union_density` is the share of neurons, in [0, 1], that a batch of

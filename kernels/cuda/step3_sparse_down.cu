@@ -58,7 +58,7 @@ __device__ void SumRows(const SparseDownParams& p, int first, int step,
                         int first_token, float (&sums)[kTokens][kPack]) {
   const int first_column = blockIdx.x * kTileColumns;
   const int tokens = min(kTokens, p.tokens - first_token);
-  const int count = *p.union_count;
+  const int count = *p.list_count;
   for (int i0 = first; i0 < count; i0 += kRows<kTokens> * step) {
     RowTile<T, kAligned> rows[kRows<kTokens>];
 #pragma unroll
@@ -66,7 +66,7 @@ __device__ void SumRows(const SparseDownParams& p, int first, int step,
       const int i = i0 + r * step;
       if (i >= count) break;
       rows[r].Load(static_cast<const T*>(p.down_proj) +
-                       static_cast<size_t>(p.union_list[i]) * p.hidden_size,
+                       static_cast<size_t>(p.list[i]) * p.hidden_size,
                    first_column, p.hidden_size);
     }
 #pragma unroll

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <cstddef>
 
+#include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
 #include "kernels/cuda/tensor_core.cuh"
@@ -10,161 +12,206 @@ namespace {
 constexpr int kWarp = 32;
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kTokenTile = 16;
-// Neurons of one product.
-constexpr int kDepth = 16;
-// A lane loads kPack columns of its rows; they go to kPack products, so that
-// column 8 group + i of the tile is column `group` of product i.
-constexpr int kTileColumns = 8 * kPack;
-constexpr int kSteps = 2;  // In flight at once.
+constexpr int kBlocksPerSm = 2;
+// Columns of the output that a block sums, and those of a warp.
+constexpr int kTileColumns = kWarp * kPack;
+constexpr int kWarpColumns = kTileColumns / kWarps;
+constexpr int kColumnTiles = kWarpColumns / 16;
+constexpr int kDepth = 16;         // Neurons of one product.
+constexpr int kRows = 2 * kDepth;  // Neurons of a stage.
+constexpr int kStages = 5;
 
-// Of kDepth rows, those of this lane: 2 pair, 2 pair + 1 and both + 8.
-template <typename T>
-struct Rows {
-  Pack<T> packs[4];
+// Padded, so that eight rows side by side fall on different banks.
+constexpr int kRowBytes = (kTileColumns + kPack) * 2;
 
-  __device__ void Load(const SparseDownParams& p, const int (&neurons)[4],
-                       int column) {
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      packs[r].bits = make_uint4(0, 0, 0, 0);
-      if (neurons[r] >= 0 && column < p.hidden_size) {
-        packs[r] = LoadWeights(static_cast<const T*>(p.down_proj) +
-                               static_cast<size_t>(neurons[r]) * p.hidden_size +
-                               column);
-      }
-    }
-  }
+template <int kTokenTiles>
+struct Stage {
+  static constexpr int kTokens = 8 * kTokenTiles;
+  static constexpr int kGatedPacks = kTokens / kPack;
+  // Whole packs, an odd number for the banks.
+  static constexpr int kGatedBytes = (kGatedPacks | 1) * 16;
 
-  // Element i of two rows, side by side in a word.
-  __device__ uint32_t Join(int i, int row) const {
-    const uint4& a = packs[row].bits;
-    const uint4& b = packs[row + 1].bits;
-    const uint32_t words[2][4] = {{a.x, a.y, a.z, a.w}, {b.x, b.y, b.z, b.w}};
-    return __byte_perm(words[0][i / 2], words[1][i / 2],
-                       i % 2 == 0 ? 0x5410 : 0x7632);
-  }
+  std::byte rows[kRows][kRowBytes];
+  std::byte gated[2][kRows][kGatedBytes];  // high, low
 };
 
-// This lane's neurons among kDepth of the list, -1 beyond its end.
-__device__ void LoadNeurons(const SparseDownParams& p, int first, int count,
-                            int (&neurons)[4]) {
-#pragma unroll
-  for (int r = 0; r < 4; ++r) {
-    const int i = first + 2 * (threadIdx.x % 4) + (r % 2) + 8 * (r / 2);
-    neurons[r] = i < count ? p.union_list[i] : -1;
-  }
-}
+// A block sums a tile of columns (blockIdx.x) over a piece of the list
+// (blockIdx.y); each of its warps has columns of its own.
+template <typename T, int kTokenTiles>
+class Block {
+ public:
+  using SharedStage = Stage<kTokenTiles>;
+  static constexpr int kTokens = SharedStage::kTokens;
 
-// Two neighbouring neurons of one token.
-template <typename T>
-__device__ uint32_t LoadGated(const void* gated, const SparseDownParams& p,
-                              int token, int i) {
-  return *reinterpret_cast<const uint32_t*>(
-      static_cast<const T*>(gated) +
-      static_cast<size_t>(token) * p.split_stride + i);
-}
+  __device__ Block(const SparseDownParams& p, std::byte* shared)
+      : p_(p), stages_(reinterpret_cast<SharedStage*>(shared)) {}
 
-template <typename T, int kTiles>
-__device__ void AddProducts(const SparseDownParams& p, const Rows<T>& rows,
-                            int first, float (&sums)[kTiles][kPack][4]) {
-  const int group = threadIdx.x % kWarp / 4;
-  const int i = first + 2 * (threadIdx.x % 4);
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    const int token = tile * kTokenTile + group;
-    uint32_t high[4];
-    uint32_t low[4];
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      high[k] =
-          LoadGated<T>(p.gated_high, p, token + 8 * (k % 2), i + 8 * (k / 2));
-      low[k] =
-          LoadGated<T>(p.gated_low, p, token + 8 * (k % 2), i + 8 * (k / 2));
+  __device__ void Run() {
+    const long long count = *p_.list_count;
+    const int first = static_cast<int>(count * blockIdx.y / gridDim.y);
+    end_ = static_cast<int>(count * (blockIdx.y + 1) / gridDim.y);
+    if (first == end_) return;
+    LoadNeurons(first);
+    int at = first;  // To copy next.
+    for (int s = 0; s < kStages - 1; ++s, at += kRows) Copy(at, s);
+    int stage = 0;
+    for (int i = first; i < end_; i += kRows, at += kRows) {
+      AwaitCopies<kStages - 2>();
+      __syncthreads();
+      Multiply(stages_[stage]);
+      // To the stage before this one, which all warps have left.
+      Copy(at, stage == 0 ? kStages - 1 : stage - 1);
+      if (++stage == kStages) stage = 0;
     }
-#pragma unroll
-    for (int k = 0; k < kPack; ++k) {
-      const uint32_t weights[2] = {rows.Join(k, 0), rows.Join(k, 2)};
-      MultiplyAdd(sums[tile][k], high, weights, T());
-      MultiplyAdd(sums[tile][k], low, weights, T());
-    }
+    Add();
   }
-}
 
-// A block sums a tile of columns over its share of the listed neurons, as
-// SparseDown does; its warps take kDepth neurons in turn.
-template <typename T, int kTiles>
-__global__ void __launch_bounds__(kThreads, 2)
-    SparseDownBatch(const SparseDownParams p) {
-  __shared__ float warp_sums[kWarps][kTokenTile][kTileColumns];
-  WaitForPredecessor();
-  const int count = *p.union_count;
-  const int warp = threadIdx.x / kWarp;
-  const int group = threadIdx.x % kWarp / 4;
-  const int pair = threadIdx.x % 4;
-  const int first_column = blockIdx.x * kTileColumns;
-  const int stride = gridDim.y * kWarps * kDepth;
-  float sums[kTiles][kPack][4] = {};
-  int i0 = (blockIdx.y * kWarps + warp) * kDepth;
-  int neurons[kSteps][4];
+ private:
+  static constexpr int kWarpRows = kRows / kWarps;  // That a warp copies.
+
+  __device__ static int Warp() { return threadIdx.x / kWarp; }
+  __device__ static int Lane() { return threadIdx.x % kWarp; }
+
+  // Neurons of the rows that this warp copies next, a stage ahead, so that
+  // copies need not wait for the list.
+  __device__ void LoadNeurons(int at) {
 #pragma unroll
-  for (int s = 0; s < kSteps; ++s) {
-    LoadNeurons(p, i0 + s * stride, count, neurons[s]);
-  }
-  for (; i0 < count; i0 += kSteps * stride) {
-    Rows<T> rows[kSteps];
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      rows[s].Load(p, neurons[s], first_column + group * kPack);
-      // Those of the next round, so that their rows need not wait for them.
-      LoadNeurons(p, i0 + (kSteps + s) * stride, count, neurons[s]);
-    }
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      if (i0 + s * stride >= count) break;
-      AddProducts<T, kTiles>(p, rows[s], i0 + s * stride, sums);
+    for (int k = 0; k < kWarpRows; ++k) {
+      const int i = at + k * kWarps + Warp();
+      neurons_[k] = i < end_ ? p_.list[i] : -1;
     }
   }
+
+  // The rows and gated neurons at place `at` of the list; zeros beyond its end.
+  __device__ void Copy(int at, int stage_index) {
+    SharedStage& stage = stages_[stage_index];
+    const int column = blockIdx.x * kTileColumns + Lane() * kPack;
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-    for (int k = 0; k < kPack; ++k) {
-      const int column = 2 * pair * kPack + k;
-      warp_sums[warp][group][column] = sums[tile][k][0];
-      warp_sums[warp][group][column + kPack] = sums[tile][k][1];
-      warp_sums[warp][group + 8][column] = sums[tile][k][2];
-      warp_sums[warp][group + 8][column + kPack] = sums[tile][k][3];
-    }
-    __syncthreads();
-    for (int at = threadIdx.x; at < kTokenTile * kTileColumns; at += kThreads) {
-      const int token = tile * kTokenTile + at / kTileColumns;
-      const int column = first_column + at % kTileColumns;
-      if (token >= p.tokens || column >= p.hidden_size) continue;
-      float sum = 0;
-#pragma unroll
-      for (int w = 0; w < kWarps; ++w) {
-        sum += warp_sums[w][at / kTileColumns][at % kTileColumns];
+    for (int k = 0; k < kWarpRows; ++k) {
+      const bool exists = neurons_[k] >= 0 && column < p_.hidden_size;
+      const T* from = static_cast<const T*>(p_.down_proj);
+      if (exists) {
+        from += static_cast<size_t>(neurons_[k]) * p_.hidden_size + column;
       }
-      atomicAdd(p.output + static_cast<size_t>(token) * p.hidden_size + column,
-                sum);
+      CopyPack(stage.rows[k * kWarps + Warp()] + Lane() * 16, from, exists);
     }
-    __syncthreads();
+    constexpr int kPacks = 2 * kRows * SharedStage::kGatedPacks;
+    for (int i = threadIdx.x; i < kPacks; i += kThreads) {
+      const int pack = i % SharedStage::kGatedPacks;
+      const int row = i / SharedStage::kGatedPacks % kRows;
+      const int low = i / SharedStage::kGatedPacks / kRows;
+      const bool exists = at + row < end_;
+      const auto* from =
+          static_cast<const T*>(low != 0 ? p_.gated_low : p_.gated_high);
+      if (exists) {
+        from += static_cast<size_t>(at + row) * kTokens + pack * kPack;
+      }
+      CopyPack(stage.gated[low][row] + pack * 16, from, exists);
+    }
+    EndCopies();
+    LoadNeurons(at + kRows);
   }
+
+  __device__ void Multiply(const SharedStage& stage) {
+#pragma unroll
+    for (int depth = 0; depth < kRows; depth += kDepth) {
+      uint32_t gated[2][2 * kTokenTiles];
+#pragma unroll
+      for (int low = 0; low < 2; ++low) {
+        const std::byte* row = stage.gated[low][depth + Lane() % 16];
+        if constexpr (kTokenTiles == 1) {
+          LoadTilesTransposed<2>(row, gated[low]);
+        } else {
+#pragma unroll
+          for (int t = 0; t < kTokenTiles; t += 2) {
+            LoadTilesTransposed<4>(row + (t + Lane() / 16) * 16,
+                                   gated[low] + 2 * t);
+          }
+        }
+      }
+#pragma unroll
+      for (int tile = 0; tile < kColumnTiles; ++tile) {
+        uint32_t weights[4];
+        LoadTilesTransposed<4>(
+            stage.rows[depth + Lane() / 16 * 8 + Lane() % 8] +
+                (Warp() * kWarpColumns + tile * 16 + Lane() / 8 % 2 * 8) * 2,
+            weights);
+#pragma unroll
+        for (int t = 0; t < kTokenTiles; ++t) {
+          for (const auto& words : gated) {
+            MultiplyAdd(sums_[tile][t], weights,
+                        {words[2 * t], words[2 * t + 1]}, T());
+          }
+        }
+      }
+    }
+  }
+
+  // Sums go to the output, beside those of other pieces.
+  __device__ void Add() {
+    const int first_column =
+        blockIdx.x * kTileColumns + Warp() * kWarpColumns + Lane() / 4;
+#pragma unroll
+    for (int tile = 0; tile < kColumnTiles; ++tile) {
+#pragma unroll
+      for (int t = 0; t < kTokenTiles; ++t) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          const int token = t * 8 + Lane() % 4 * 2 + k % 2;
+          const int column = first_column + tile * 16 + k / 2 * 8;
+          if (token >= p_.tokens || column >= p_.hidden_size) continue;
+          atomicAdd(
+              p_.output + static_cast<size_t>(token) * p_.hidden_size + column,
+              sums_[tile][t][k]);
+        }
+      }
+    }
+  }
+
+  const SparseDownParams& p_;
+  SharedStage* const stages_;
+  int end_ = 0;
+  int neurons_[kWarpRows];
+  float sums_[kColumnTiles][kTokenTiles][4] = {};
+};
+
+template <typename T, int kTokenTiles>
+__global__ void __launch_bounds__(kThreads, kBlocksPerSm)
+    SparseDownBatch(const __grid_constant__ SparseDownParams p) {
+  extern __shared__ __align__(16) std::byte shared[];
+  WaitForPredecessor();
+  Block<T, kTokenTiles>(p, shared).Run();
 }
+
+template <int kTokenTiles>
+constexpr int kSharedBytes =
+    kStages* static_cast<int>(sizeof(Stage<kTokenTiles>));
 
 }  // namespace
+
+cudaError_t PrepareSparseDownBatch(Element element) {
+  return ForEachTokenTiles([element](auto token_tiles) {
+    return DispatchElement(element, [](auto zero) {
+      constexpr int kTiles = decltype(token_tiles)::value;
+      return AllowShared(SparseDownBatch<decltype(zero), kTiles>,
+                         kSharedBytes<kTiles>);
+    });
+  });
+}
 
 cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream) {
   const int tiles = (params.hidden_size + kTileColumns - 1) / kTileColumns;
   // Rounded down: all blocks run at once.
-  const int shares = std::max(1, 2 * params.device.sm_count / tiles);
-  return DispatchElement(params.element, [&](auto element) {
-    using T = decltype(element);
-    const auto kernel = params.tokens <= kTokenTile ? SparseDownBatch<T, 1>
-                                                    : SparseDownBatch<T, 2>;
-    return LaunchDependent(kernel, dim3(tiles, shares), kThreads, 0,
-                           params.device.dependent_launch, stream, params);
+  const int pieces = std::max(1, kBlocksPerSm * params.device.sm_count / tiles);
+  return DispatchElement(params.element, [&](auto zero) {
+    return DispatchTokenTiles(params.tokens, [&](auto token_tiles) {
+      constexpr int kTiles = decltype(token_tiles)::value;
+      return LaunchDependent(SparseDownBatch<decltype(zero), kTiles>,
+                             dim3(tiles, pieces), kThreads,
+                             kSharedBytes<kTiles>,
+                             params.device.dependent_launch, stream, params);
+    });
   });
 }
 

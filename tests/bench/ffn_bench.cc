@@ -62,7 +62,7 @@ struct Options {
 struct Times {
   double gate, step2, step3, whole;
   double dense_up, dense_down, dense;
-  double fused;  // 0 where there is none: for one token only
+  double fused;  // 0 where there is none
   double host_to_host;
 };
 
@@ -138,7 +138,8 @@ absl::Status Bench::Init(const Options& options) {
   absl::Status status =
       ToStatus(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
   if (!status.ok()) return status;
-  model_.device_traits = {device.multiProcessorCount, device.major >= 9};
+  model_.device_traits = {device.multiProcessorCount, device.major >= 9,
+                          static_cast<int>(device.sharedMemPerBlockOptin)};
   for (int i = 0; i < options.layers; ++i) {
     auto memory = cuda::NewDeviceMemory(3 * matrix_bytes());
     if (!memory.ok()) return memory.status();
@@ -230,7 +231,13 @@ absl::StatusOr<Times> Bench::Time(int tokens, const Masks& masks) {
     return queued;
   }));
   times.fused = 0;
-  if (tokens == 1) status.Update(TimeFused(&times.fused));
+  if (tokens == 1) {
+    status.Update(TimeFused(&times.fused));
+  } else if (steps_->FusedTakesBatch(tokens)) {
+    status.Update(TimeLayers(&times.fused, [&](const CudaLayer& layer) {
+      return steps_->FusedBatch(layer, tokens);
+    }));
+  }
   if (!status.ok()) return status;
   times.step2 = up - times.gate;
   times.step3 = times.whole - up;
@@ -270,14 +277,14 @@ absl::Status Bench::Compare(int runs) {
     Convert({state.data(), 1, hidden_, DataType::kFloat32}, (*lane)->input(1));
     std::vector<float> expected;
     uint32_t expected_active = 0;
-    for (OneToken form : {OneToken::kSteps, OneToken::kFused}) {
-      model_.one_token = form;
+    for (SparseForm form : {SparseForm::kSteps, SparseForm::kFused}) {
+      model_.sparse_form = form;
       auto result = (*lane)->Run(i % static_cast<int>(model_.layers.size()), 1,
                                  Execution::kSparse);
       if (!result.ok()) return result.status();
       const auto* output = static_cast<const float*>(result->output.data);
       const uint32_t active = result->stats.active_neurons[0];
-      if (form == OneToken::kSteps) {
+      if (form == SparseForm::kSteps) {
         expected.assign(output, output + hidden_);
         expected_active = active;
         continue;
@@ -297,7 +304,7 @@ absl::Status Bench::Compare(int runs) {
       worst = std::max(worst, relative);
     }
   }
-  model_.one_token = OneToken::kAuto;
+  model_.sparse_form = SparseForm::kAuto;
   std::printf("%d fresh tokens: fused as in steps, relative error %.1e\n", runs,
               worst);
   return absl::OkStatus();

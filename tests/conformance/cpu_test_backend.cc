@@ -13,7 +13,7 @@ const TestBackendTraits& TestBackend() {
 }
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewTestBackend(
-    const FfnConfig& config, OneToken /*one_token*/) {
+    const FfnConfig& config, SparseForm /*form*/) {
   return NewCpuBackend(config, 3);
 }
 

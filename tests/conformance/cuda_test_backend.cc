@@ -8,13 +8,13 @@ const TestBackendTraits& TestBackend() {
       {DataType::kBFloat16, DataType::kFloat16},
       true,
       false,
-      {OneToken::kSteps, OneToken::kFused, OneToken::kFusedPortable}};
+      {SparseForm::kSteps, SparseForm::kFused, SparseForm::kFusedPortable}};
   return traits;
 }
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewTestBackend(
-    const FfnConfig& config, OneToken one_token) {
-  return NewCudaBackend(config, 0, one_token);
+    const FfnConfig& config, SparseForm form) {
+  return NewCudaBackend(config, 0, form);
 }
 
 }  // namespace sparse_ffn

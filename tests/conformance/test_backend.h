@@ -13,18 +13,19 @@ namespace sparse_ffn {
 struct TestBackendTraits {
   const char* name;
   std::vector<DataType> weights_dtypes;
-  // Whether the dense path rounds h to the type of the weights.
-  bool dense_rounds_gated;
+  // Whether h is rounded to the type of the weights: in the dense path once, in
+  // sparse batches to the sum of two.
+  bool rounds_gated;
   // Whether equal batches give equal bits.
   bool repeats_bit_for_bit;
   // Ways to run one token, beside the backend's own choice.
-  std::vector<OneToken> one_token_forms;
+  std::vector<SparseForm> sparse_forms;
 };
 
 const TestBackendTraits& TestBackend();
 
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewTestBackend(
-    const FfnConfig& config, OneToken one_token = OneToken::kAuto);
+    const FfnConfig& config, SparseForm form = SparseForm::kAuto);
 
 }  // namespace sparse_ffn
 

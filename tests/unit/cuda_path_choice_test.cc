@@ -33,20 +33,20 @@ TEST(CudaPathChoiceTest, UnalignedRowsHaveNoBatchForm) {
             FfnPath::kDense);
 }
 
-TEST(CudaPathChoiceTest, OneTokenIsFusedWhereThatIsFast) {
-  EXPECT_TRUE(UsesFused(OneToken::kAuto, 1, true, false));
-  EXPECT_FALSE(UsesFused(OneToken::kAuto, 1, false, false));
-  EXPECT_FALSE(UsesFused(OneToken::kAuto, 1, true, true));
-  EXPECT_FALSE(UsesFused(OneToken::kAuto, 2, true, false));
+TEST(CudaPathChoiceTest, FusedWhereThatIsFast) {
+  EXPECT_TRUE(UsesFused(SparseForm::kAuto, true, true, false));
+  EXPECT_FALSE(UsesFused(SparseForm::kAuto, true, false, false));
+  EXPECT_FALSE(UsesFused(SparseForm::kAuto, true, true, true));
+  EXPECT_FALSE(UsesFused(SparseForm::kAuto, false, true, false));
 }
 
 TEST(CudaPathChoiceTest, ForcedFormWins) {
   for (bool fast : {false, true}) {
     for (bool timed : {false, true}) {
-      EXPECT_FALSE(UsesFused(OneToken::kSteps, 1, fast, timed));
-      EXPECT_TRUE(UsesFused(OneToken::kFused, 1, fast, timed));
-      EXPECT_TRUE(UsesFused(OneToken::kFusedPortable, 1, fast, timed));
-      EXPECT_FALSE(UsesFused(OneToken::kFused, 2, fast, timed));
+      EXPECT_FALSE(UsesFused(SparseForm::kSteps, true, fast, timed));
+      EXPECT_TRUE(UsesFused(SparseForm::kFused, true, fast, timed));
+      EXPECT_TRUE(UsesFused(SparseForm::kFusedPortable, true, fast, timed));
+      EXPECT_FALSE(UsesFused(SparseForm::kFused, false, fast, timed));
     }
   }
 }

@@ -183,8 +183,8 @@ class CompareTest : public testing::Test {
     return output;
   }
 
-  Comparison CompareServed(bool gated_rounded = false) const {
-    return Compare(expected_, 0, View(served_, kTokens), gated_rounded);
+  Comparison CompareServed(GatedAs gated = GatedAs::kFloat32) const {
+    return Compare(expected_, 0, View(served_, kTokens), gated);
   }
 
   static float RoundToBFloat16(float value) {
@@ -292,23 +292,25 @@ TEST_F(CompareTest, AllowsForTheTypeOfTheAnswerOnly) {
     std::vector<uint16_t> bits(served_.size());
     const Matrix narrow = {bits.data(), kTokens, kHidden, dtype};
     Convert(View(served_, kTokens), narrow);
-    EXPECT_TRUE(Compare(expected_, 0, narrow, false).passed);
+    EXPECT_TRUE(Compare(expected_, 0, narrow, GatedAs::kFloat32).passed);
     std::vector<float> widened(served_.size());
     Convert(narrow, {widened.data(), kTokens, kHidden, DataType::kFloat32});
-    EXPECT_FALSE(Compare(expected_, 0, View(widened, kTokens), false).passed);
+    EXPECT_FALSE(
+        Compare(expected_, 0, View(widened, kTokens), GatedAs::kFloat32)
+            .passed);
     // Two units in the last place of the largest element.
     const auto largest = std::max_element(
         served_.begin(), served_.end(),
         [](float a, float b) { return std::abs(a) < std::abs(b); });
     bits[static_cast<size_t>(largest - served_.begin())] ^= 2;
-    EXPECT_FALSE(Compare(expected_, 0, narrow, false).passed);
+    EXPECT_FALSE(Compare(expected_, 0, narrow, GatedAs::kFloat32).passed);
   }
 }
 
 TEST_F(CompareTest, StartsAtTheTokenAsked) {
   const std::vector<float> last(served_.end() - kHidden, served_.end());
-  EXPECT_TRUE(Compare(expected_, 2, View(last, 1), false).passed);
-  EXPECT_FALSE(Compare(expected_, 1, View(last, 1), false).passed);
+  EXPECT_TRUE(Compare(expected_, 2, View(last, 1), GatedAs::kFloat32).passed);
+  EXPECT_FALSE(Compare(expected_, 1, View(last, 1), GatedAs::kFloat32).passed);
 }
 
 TEST_F(CompareTest, AllowsForRoundedProductsOnRequestOnly) {
@@ -329,18 +331,27 @@ TEST_F(CompareTest, AllowsForRoundedProductsOnRequestOnly) {
   expected_ = RunOracle({views[0], views[1], views[2], "fatrelu", kThreshold},
                         views[3], 2)
                   .value();
-  served_.assign(served_.size(), 0);
-  for (size_t t = 0; t < kTokens; ++t) {
-    for (size_t j = 0; j < kNeurons; ++j) {
-      if (expected_.active[t * kNeurons + j] == 0) continue;
-      const float h = RoundToBFloat16(Dot(gate_, j, t) * Dot(up_, j, t));
-      for (size_t c = 0; c < kHidden; ++c) {
-        served_[t * kHidden + c] += h * down_[c * kNeurons + j];
+  const auto serve = [this](const std::function<float(float)>& round) {
+    served_.assign(served_.size(), 0);
+    for (size_t t = 0; t < kTokens; ++t) {
+      for (size_t j = 0; j < kNeurons; ++j) {
+        if (expected_.active[t * kNeurons + j] == 0) continue;
+        const float h = round(Dot(gate_, j, t) * Dot(up_, j, t));
+        for (size_t c = 0; c < kHidden; ++c) {
+          served_[t * kHidden + c] += h * down_[c * kNeurons + j];
+        }
       }
     }
-  }
-  EXPECT_FALSE(CompareServed(false).passed);
-  EXPECT_TRUE(CompareServed(true).passed);
+  };
+  serve(RoundToBFloat16);
+  EXPECT_FALSE(CompareServed(GatedAs::kFloat32).passed);
+  EXPECT_FALSE(CompareServed(GatedAs::kTwoOfWeightsType).passed);
+  EXPECT_TRUE(CompareServed(GatedAs::kOneOfWeightsType).passed);
+  serve([](float h) {
+    const float high = RoundToBFloat16(h);
+    return high + RoundToBFloat16(h - high);
+  });
+  EXPECT_TRUE(CompareServed(GatedAs::kTwoOfWeightsType).passed);
 }
 
 TEST(BorderlineTest, MayGoEitherWayAndIsCounted) {
@@ -358,9 +369,9 @@ TEST(BorderlineTest, MayGoEitherWayAndIsCounted) {
   const std::vector<float> without = {30, 36, 6};
   const std::vector<float> with = {34.5F, 42, 7.5F};
   const std::vector<float> beyond = {35, 42, 7.5F};
-  EXPECT_TRUE(Compare(result, 0, View(without, 1), false).passed);
-  EXPECT_TRUE(Compare(result, 0, View(with, 1), false).passed);
-  EXPECT_FALSE(Compare(result, 0, View(beyond, 1), false).passed);
+  EXPECT_TRUE(Compare(result, 0, View(without, 1), GatedAs::kFloat32).passed);
+  EXPECT_TRUE(Compare(result, 0, View(with, 1), GatedAs::kFloat32).passed);
+  EXPECT_FALSE(Compare(result, 0, View(beyond, 1), GatedAs::kFloat32).passed);
   EXPECT_TRUE(ActiveCountAgrees(result, 0, 1));
   EXPECT_TRUE(ActiveCountAgrees(result, 0, 2));
   EXPECT_FALSE(ActiveCountAgrees(result, 0, 3));

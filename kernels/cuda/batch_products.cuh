@@ -1,0 +1,248 @@
+// Products of some rows of a weight matrix with the hidden states of a batch,
+// by one block: both stream through a ring in shared memory, a chunk of columns
+// at a time, and the warps share each chunk's columns.
+#ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
+
+#include <cstddef>
+
+#include "kernels/cuda/async_copy.cuh"
+#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/tensor_core.cuh"
+
+namespace sparse_ffn::cuda {
+
+// How a block divides its work: rows come in tiles of 16.
+template <int kTheRowTiles, int kTheRowWarps, int kTheColumnWarps,
+          int kTheRingBytes>
+struct BatchShape {
+  static constexpr int kRowTiles = kTheRowTiles;
+  static constexpr int kRowWarps = kTheRowWarps;        // That share the rows,
+  static constexpr int kColumnWarps = kTheColumnWarps;  // and the columns.
+  static constexpr int kRingBytes = kTheRingBytes;      // At most.
+};
+
+// All functions by all threads of the block. S: a BatchShape; tokens come in
+// tiles of 8.
+template <typename T, typename S, int kTokenTiles>
+class BatchProducts {
+ public:
+  static constexpr int kThreads = 32 * S::kRowWarps * S::kColumnWarps;
+  static constexpr int kRows = 16 * S::kRowTiles;
+  static constexpr int kTokens = 8 * kTokenTiles;
+  using Products = float[kRows][kTokens];
+
+ private:
+  static constexpr int kDepth = 16;  // Columns of one tensor-core product.
+  static constexpr int kColumns = S::kColumnWarps * kDepth;      // Of a chunk.
+  static constexpr int kRowTiles = S::kRowTiles / S::kRowWarps;  // Of a warp.
+  static constexpr int kChunkPacks = kColumns / kPack;
+  static constexpr int kSweep = kThreads / kChunkPacks;  // Rows copied at once.
+  static constexpr int kRowSweeps = (kRows + kSweep - 1) / kSweep;
+  static constexpr int kTokenSweeps = (kTokens + kSweep - 1) / kSweep;
+  // Padded, so that eight rows side by side fall on different banks.
+  static constexpr int kRowBytes = (kColumns + kPack) * 2;
+  static constexpr int kStageBytes = (kRows + kTokens) * kRowBytes;
+  static constexpr int kMaxStages = 10;
+  static constexpr int kStages = S::kRingBytes / kStageBytes < kMaxStages
+                                     ? S::kRingBytes / kStageBytes
+                                     : kMaxStages;
+  static constexpr int kAhead = kStages - 1;  // Chunks that copies run ahead.
+  static constexpr int kParts = S::kColumnWarps / 2;
+  static_assert(S::kRowTiles % S::kRowWarps == 0 && kStages >= 3);
+
+ public:
+  struct Shared {
+    std::byte ring[kStages][kRows + kTokens][kRowBytes];
+    // Of each warp's columns. The first one becomes the result.
+    Products parts[kParts];
+  };
+
+  // hidden_states: [tokens, hidden_size], tokens <= kTokens, hidden_size a
+  // multiple of kPack.
+  __device__ BatchProducts(Shared& shared, const void* hidden_states,
+                           int tokens, int hidden_size)
+      : shared_(shared),
+        hidden_states_(static_cast<const T*>(hidden_states)),
+        tokens_(tokens),
+        hidden_size_(hidden_size) {}
+
+  // Takes rows neuron_of(0), ..., neuron_of(count - 1) of `matrix`,
+  // count <= kRows, and begins to copy them. Needs no hidden states yet.
+  template <typename F>
+  __device__ void Start(const void* matrix, int count, F&& neuron_of) {
+    count_ = count;
+#pragma unroll
+    for (int i = 0; i < kRowSweeps; ++i) {
+      const int row = i * kSweep + SweepRow();
+      rows_[i] =
+          static_cast<const T*>(matrix) +
+          static_cast<size_t>(row < count ? neuron_of(row) : 0) * hidden_size_ +
+          SweepColumn();
+    }
+    for (int c = 0; c < kAhead; ++c) CopyRows(c, c);
+  }
+
+  // The products [row][token] of the rows that Start took; what is beyond them
+  // and beyond `tokens` is not defined. Valid until the next call. Ends with a
+  // barrier.
+  __device__ Products& Finish();
+
+ private:
+  using Sums = float[kRowTiles][kTokenTiles][4];
+
+  __device__ static int SweepRow() { return threadIdx.x / kChunkPacks; }
+  __device__ static int SweepColumn() {
+    return threadIdx.x % kChunkPacks * kPack;
+  }
+  __device__ std::byte* At(int stage, int row, int column) const {
+    return shared_.ring[stage][row] + column * 2;
+  }
+  // Of this warp, in a chunk.
+  __device__ static int WarpColumn() {
+    return static_cast<int>(threadIdx.x) / 32 % S::kColumnWarps * kDepth;
+  }
+  __device__ static int WarpRow() {
+    return static_cast<int>(threadIdx.x) / 32 / S::kColumnWarps * kRowTiles *
+           16;
+  }
+
+  __device__ void CopyRows(int chunk, int stage) const;
+  __device__ void CopyTokens(int chunk, int stage) const;
+  __device__ void Multiply(int stage, Sums& sums) const;
+  __device__ void AddUp(const Sums& sums);
+
+  Shared& shared_;
+  const T* const hidden_states_;
+  const int tokens_;
+  const int hidden_size_;
+  int count_ = 0;
+  const T* rows_[kRowSweeps];
+};
+
+template <typename T, typename S, int kTokenTiles>
+__device__ void BatchProducts<T, S, kTokenTiles>::CopyRows(int chunk,
+                                                           int stage) const {
+  const int column = chunk * kColumns;
+  const bool exists = column + SweepColumn() < hidden_size_;
+#pragma unroll
+  for (int i = 0; i < kRowSweeps; ++i) {
+    const int row = i * kSweep + SweepRow();
+    if (row >= count_) break;
+    CopyPack(At(stage, row, SweepColumn()),
+             exists ? rows_[i] + column : rows_[i], exists);
+  }
+}
+
+template <typename T, typename S, int kTokenTiles>
+__device__ void BatchProducts<T, S, kTokenTiles>::CopyTokens(int chunk,
+                                                             int stage) const {
+  const int column = chunk * kColumns + SweepColumn();
+#pragma unroll
+  for (int i = 0; i < kTokenSweeps; ++i) {
+    const int token = i * kSweep + SweepRow();
+    if (token >= kTokens) break;
+    const bool exists = token < tokens_ && column < hidden_size_;
+    const T* from = hidden_states_;
+    if (exists) from += static_cast<size_t>(token) * hidden_size_ + column;
+    CopyPack(At(stage, kRows + token, SweepColumn()), from, exists);
+  }
+}
+
+template <typename T, typename S, int kTokenTiles>
+__device__ void BatchProducts<T, S, kTokenTiles>::Multiply(int stage,
+                                                           Sums& sums) const {
+  const int column = WarpColumn();
+  const int lane = threadIdx.x % 32;
+  uint32_t tokens[2 * kTokenTiles];
+  if constexpr (kTokenTiles == 1) {
+    LoadTiles<2>(At(stage, kRows + lane % 8, column + lane / 8 % 2 * 8),
+                 tokens);
+  } else {
+#pragma unroll
+    for (int tile = 0; tile < kTokenTiles; tile += 2) {
+      LoadTiles<4>(At(stage, kRows + tile * 8 + lane / 16 * 8 + lane % 8,
+                      column + lane / 8 % 2 * 8),
+                   tokens + 2 * tile);
+    }
+  }
+#pragma unroll
+  for (int tile = 0; tile < kRowTiles; ++tile) {
+    uint32_t rows[4];
+    LoadTiles<4>(
+        At(stage, WarpRow() + tile * 16 + lane % 16, column + lane / 16 * 8),
+        rows);
+#pragma unroll
+    for (int t = 0; t < kTokenTiles; ++t) {
+      MultiplyAdd(sums[tile][t], rows, {tokens[2 * t], tokens[2 * t + 1]}, T());
+    }
+  }
+}
+
+// Each warp has a sum of every product, over its own columns: half of the warps
+// hand theirs to the other half, whose sums are then added up.
+template <typename T, typename S, int kTokenTiles>
+__device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
+  const int warp = threadIdx.x / 32 % S::kColumnWarps;
+  const int row = WarpRow() + threadIdx.x % 32 / 4;
+  const int token = threadIdx.x % 4 * 2;
+  Products& part = shared_.parts[warp % kParts];
+  for (int half = 1; half >= 0; --half) {
+    if (warp / kParts == half) {
+#pragma unroll
+      for (int i = 0; i < 2 * kRowTiles * kTokenTiles; ++i) {
+        const int tile = i / 2 / kTokenTiles;
+        const int t = i / 2 % kTokenTiles;
+        auto* at = reinterpret_cast<float2*>(
+            &part[row + tile * 16 + i % 2 * 8][t * 8 + token]);
+        float2 sum =
+            make_float2(sums[tile][t][i % 2 * 2], sums[tile][t][i % 2 * 2 + 1]);
+        if (half == 0) {
+          const float2 other = *at;
+          sum.x += other.x;
+          sum.y += other.y;
+        }
+        *at = sum;
+      }
+    }
+    __syncthreads();
+  }
+  for (int i = threadIdx.x; i < count_ * kTokens; i += kThreads) {
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < kParts; ++w) sum += shared_.parts[w][0][i];
+    shared_.parts[0][0][i] = sum;
+  }
+  __syncthreads();
+}
+
+template <typename T, typename S, int kTokenTiles>
+__device__ auto BatchProducts<T, S, kTokenTiles>::Finish() -> Products& {
+  // At least what Start copied: chunks beyond the last column are zeros.
+  const int chunks = max((hidden_size_ + kColumns - 1) / kColumns, kAhead);
+  for (int c = 0; c < kAhead; ++c) {
+    CopyTokens(c, c);
+    EndCopies();
+  }
+  Sums sums = {};
+  int stage = 0;
+  int free_stage = kAhead;  // That all warps have left.
+  for (int c = 0; c < chunks; ++c) {
+    AwaitCopies<kAhead - 1>();
+    __syncthreads();
+    Multiply(stage, sums);
+    if (c + kAhead < chunks) {
+      CopyRows(c + kAhead, free_stage);
+      CopyTokens(c + kAhead, free_stage);
+    }
+    EndCopies();
+    free_stage = stage;
+    if (++stage == kStages) stage = 0;
+  }
+  AddUp(sums);
+  return shared_.parts[0];
+}
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_

@@ -1,0 +1,264 @@
+// Steps 1 and 2 of a batch in one kernel, a block a multiprocessor. A block's
+// neurons are dealt out beforehand: it computes their scores, and then the up
+// products of those that are active for a token.
+#include <algorithm>
+
+#include "kernels/cuda/batch_products.cuh"
+#include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/split_gated.cuh"
+
+namespace sparse_ffn::cuda {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The rows that something is true of, in order.
+template <int kRows>
+struct RowList {
+  int flags[kRows];  // In: other than 0 where it is true.
+  int rows[kRows];
+  int count;
+
+  // By one warp, between barriers.
+  __device__ void Make(int total) {
+    const int lane = threadIdx.x % kWarp;
+    int before = 0;
+    for (int first = 0; first < total; first += kWarp) {
+      const int row = first + lane;
+      const bool is_listed = row < total && flags[row] != 0;
+      const unsigned mask = __ballot_sync(kAllLanes, is_listed);
+      if (is_listed) rows[before + __popc(mask & ((1u << lane) - 1))] = row;
+      before += __popc(mask);
+    }
+    if (lane == 0) count = before;
+  }
+};
+
+template <typename T, typename S, int kTokenTiles>
+class Block {
+  using Batch = BatchProducts<T, S, kTokenTiles>;
+  static constexpr int kRows = Batch::kRows;
+  static constexpr int kTokens = Batch::kTokens;
+
+ public:
+  static constexpr int kThreads = Batch::kThreads;
+
+  struct Shared {
+    typename Batch::Shared batch;
+    float scores[kRows][kTokens];  // 0 where inactive.
+    RowList<kRows> active;
+    RowList<kRows> gated;  // Places in active.rows.
+    int token_counts[kTokens];
+    int gated_first;  // Of these, in the gated list.
+  };
+
+  __device__ Block(const FusedGatedUpParams& p, std::byte* shared)
+      : p_(p),
+        shared_(*reinterpret_cast<Shared*>(shared)),
+        batch_(shared_.batch, p.hidden_states, p.tokens, p.hidden_size) {}
+
+  __device__ void Run() {
+    const int stride = static_cast<int>(gridDim.x);
+    const int all =
+        (p_.intermediate_size - static_cast<int>(blockIdx.x) + stride - 1) /
+        stride;
+    for (first_ = 0; first_ < all; first_ += kRows) {
+      const int rows = min(kRows, all - first_);
+      batch_.Start(p_.gate_proj, rows, [&](int row) { return Neuron(row); });
+      if (first_ == 0) Begin();
+      Select(batch_.Finish(), rows);
+      const int active = shared_.active.count;
+      if (active == 0) continue;
+      batch_.Start(p_.up_proj, active, [&](int i) { return ActiveNeuron(i); });
+      auto& products = batch_.Finish();
+      Gate(products, active);
+      Store(products);
+    }
+    for (int t = threadIdx.x; t < p_.tokens; t += kThreads) {
+      if (shared_.token_counts[t] != 0) {
+        atomicAdd(&p_.counters[1 + t], shared_.token_counts[t]);
+      }
+    }
+  }
+
+ private:
+  __device__ int Neuron(int row) const {
+    return static_cast<int>(blockIdx.x) +
+           (first_ + row) * static_cast<int>(gridDim.x);
+  }
+  __device__ int ActiveNeuron(int i) const {
+    return Neuron(shared_.active.rows[i]);
+  }
+
+  // What has to wait for the kernel before.
+  __device__ void Begin() {
+    for (int t = threadIdx.x; t < kTokens; t += kThreads) {
+      shared_.token_counts[t] = 0;
+    }
+    WaitForPredecessor();
+    const int thread = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+    const int threads = static_cast<int>(gridDim.x) * kThreads;
+    for (int i = thread; i < p_.next_count; i += threads) {
+      p_.next_counters[i] = 0;
+    }
+    for (int i = thread; i < p_.output_size; i += threads) p_.output[i] = 0;
+  }
+
+  // Lists the active rows and counts them.
+  __device__ void Select(const typename Batch::Products& scores, int rows) {
+    for (int r = threadIdx.x; r < rows; r += kThreads) {
+      shared_.active.flags[r] = shared_.gated.flags[r] = 0;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < rows * kTokens; i += kThreads) {
+      const int row = i / kTokens;
+      const int token = i % kTokens;
+      const float score = scores[row][token];
+      const bool is_active = token < p_.tokens && IsActive(score, p_.threshold);
+      shared_.scores[row][token] = is_active ? score : 0;
+      if (!is_active) continue;
+      atomicOr(&shared_.active.flags[row], 1);
+      atomicAdd(&shared_.token_counts[token], 1);
+    }
+    __syncthreads();
+    if (threadIdx.x < kWarp) {
+      shared_.active.Make(rows);
+      if (threadIdx.x == 0) atomicAdd(p_.counters, shared_.active.count);
+    }
+    __syncthreads();
+  }
+
+  // Products are up sums: makes them h, and lists the rows that matter.
+  __device__ void Gate(typename Batch::Products& products, int active) {
+    for (int i = threadIdx.x; i < active * kTokens; i += kThreads) {
+      const int row = i / kTokens;
+      const int token = i % kTokens;
+      const float score = shared_.scores[shared_.active.rows[row]][token];
+      float up = products[row][token];
+      if (p_.clamp_up && up <= 0) up = 0;
+      const float h = score == 0 ? 0 : score * up;
+      products[row][token] = h;
+      if (h != 0) atomicOr(&shared_.gated.flags[row], 1);  // True of NaN.
+    }
+    __syncthreads();
+    if (threadIdx.x < kWarp) {
+      shared_.gated.Make(active);
+      if (threadIdx.x == 0) {
+        shared_.gated_first = atomicAdd(p_.gated_count, shared_.gated.count);
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ void Store(const typename Batch::Products& products) {
+    for (int i = threadIdx.x; i < shared_.gated.count * kTokens;
+         i += kThreads) {
+      const int place = shared_.gated.rows[i / kTokens];
+      const int at = shared_.gated_first + i / kTokens;
+      const int token = i % kTokens;
+      if (token == 0) p_.gated_list[at] = ActiveNeuron(place);
+      StoreGated<T>(p_.gated_high, p_.gated_low,
+                    static_cast<size_t>(at) * kTokens + token,
+                    products[place][token]);
+    }
+    __syncthreads();
+  }
+
+  const FusedGatedUpParams& p_;
+  Shared& shared_;
+  Batch batch_;
+  int first_ = 0;  // Of the rows at hand, among the block's.
+};
+
+template <typename B>
+__global__ void __launch_bounds__(B::kThreads, 1)
+    FusedGatedUp(const __grid_constant__ FusedGatedUpParams p) {
+  extern __shared__ __align__(16) std::byte shared[];
+  B(p, shared).Run();
+}
+
+template <typename B>
+constexpr int kSharedBytes = static_cast<int>(sizeof(typename B::Shared));
+
+template <typename B>
+struct Kind {
+  using type = B;
+};
+
+// Few tokens: each warp all rows, for wide chunks. More: half of the rows, for
+// the registers.
+template <typename T, int kRowTiles, int kTokenTiles, int kRingBytes>
+using BlockOf = Block<T,
+                      BatchShape<kRowTiles, kTokenTiles == 1 ? 1 : 2,
+                                 kTokenTiles == 1 ? 16 : 8, kRingBytes>,
+                      kTokenTiles>;
+
+// Calls f with the block for `rows` neurons, as a Kind. All of them at once
+// where they fit, so that the hidden states are read but twice.
+template <int kTokenTiles, typename F>
+cudaError_t DispatchBlock(Element element, int rows,
+                          std::integral_constant<int, kTokenTiles> /*tokens*/,
+                          F&& f) {
+  return DispatchElement(element, [&](auto zero) {
+    using T = decltype(zero);
+    if (rows <= 32) return f(Kind<BlockOf<T, 2, kTokenTiles, (128 << 10)>>());
+    if (rows <= 96) return f(Kind<BlockOf<T, 6, kTokenTiles, (168 << 10)>>());
+    constexpr int kMost = kTokenTiles == 1 ? 7 : 8;
+    constexpr int kRingBytes = (kTokenTiles == 4 ? 132 : 186) << 10;
+    return f(Kind<BlockOf<T, kMost, kTokenTiles, kRingBytes>>());
+  });
+}
+
+int BlockRows(Device device, int intermediate_size) {
+  return (intermediate_size + device.sm_count - 1) / device.sm_count;
+}
+
+}  // namespace
+
+bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
+                       int intermediate_size) {
+  bool fits = false;
+  const auto check = [&](auto token_tiles) {
+    return DispatchBlock(Element::kFloat16,
+                         BlockRows(device, intermediate_size), token_tiles,
+                         [&](auto block) {
+                           using B = typename decltype(block)::type;
+                           fits = device.shared_bytes >= kSharedBytes<B>;
+                           return cudaSuccess;
+                         });
+  };
+  return RowsAligned(hidden_size) && tokens <= kBatchFormTokens &&
+         DispatchTokenTiles(tokens, check) == cudaSuccess && fits;
+}
+
+cudaError_t PrepareFusedGatedUp(Element element, Device device,
+                                int intermediate_size) {
+  return ForEachTokenTiles([&](auto token_tiles) {
+    return DispatchBlock(element, BlockRows(device, intermediate_size),
+                         token_tiles, [&](auto block) {
+                           using B = typename decltype(block)::type;
+                           if (device.shared_bytes < kSharedBytes<B>)
+                             return cudaSuccess;
+                           return AllowShared(FusedGatedUp<B>, kSharedBytes<B>);
+                         });
+  });
+}
+
+cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
+                               cudaStream_t stream) {
+  const int blocks = std::min(params.device.sm_count, params.intermediate_size);
+  return DispatchTokenTiles(params.tokens, [&](auto token_tiles) {
+    return DispatchBlock(
+        params.element, BlockRows(params.device, params.intermediate_size),
+        token_tiles, [&](auto block) {
+          using B = typename decltype(block)::type;
+          return LaunchDependent(
+              FusedGatedUp<B>, dim3(blocks), B::kThreads, kSharedBytes<B>,
+              params.device.dependent_launch, stream, params);
+        });
+  });
+}
+
+}  // namespace sparse_ffn::cuda
