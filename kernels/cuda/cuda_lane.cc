@@ -49,6 +49,15 @@ absl::Status CudaLane::Init() {
   return absl::OkStatus();
 }
 
+bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
+  return UsesFused(
+      model.one_token, tokens,
+      FusedBulkTakes(model.device_traits,
+                     static_cast<int>(model.config.hidden_size),
+                     static_cast<int>(model.config.intermediate_size)),
+      timed);
+}
+
 Matrix CudaLane::input(size_t tokens) {
   return {pinned_input_.get(), tokens, model_.config.hidden_size,
           model_.config.weights_dtype};
@@ -68,10 +77,10 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   }
   const CudaLayer& weights = found->second;
   timed_ = batches_++ % kTimedEvery == 0;
-  const FfnPath path = ChoosePath(
-      execution, tokens, model_.config.hidden_size,
-      weights.union_density.Expected(tokens),
-      UsesFused(model_.one_token, tokens, steps_->FusedIsFast(), timed_));
+  const FfnPath path =
+      ChoosePath(execution, tokens, model_.config.hidden_size,
+                 weights.union_density.Expected(tokens),
+                 MayFuse(model_, tokens, timed_), model_.path_costs);
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (status.ok()) status = Queue(weights, static_cast<int>(tokens), path);
   if (status.ok()) {

@@ -1,9 +1,10 @@
-// Sparse or dense: which kernels to expect the shorter time from.
+// Which path to expect the shortest time from.
 #ifndef SPARSE_FFN_KERNELS_CUDA_PATH_CHOICE_H_
 #define SPARSE_FFN_KERNELS_CUDA_PATH_CHOICE_H_
 
 #include <cstddef>
 
+#include "kernels/cuda/path_costs.h"
 #include "kernels/ffn_backend.h"
 
 namespace sparse_ffn::cuda {
@@ -17,8 +18,9 @@ constexpr bool UsesBatchForm(size_t tokens, size_t hidden_size) {
   return tokens > 2 && tokens <= kMaxBatchFormTokens && hidden_size % 8 == 0;
 }
 
-// Share of neurons up to which the sparse steps are the faster path. The limits
-// are where the two took the same time on an H200 at 7B sizes.
+// Share of neurons up to which the sparse steps are taken for the faster path
+// where nothing was measured. The limits are where the two took the same time
+// on an H200 at 7B sizes.
 constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
   constexpr float kNever = -1.0F;
   if (tokens <= 1) return 0.65F;
@@ -36,19 +38,20 @@ constexpr bool UsesFused(OneToken one_token, size_t tokens, bool fast,
   return one_token != OneToken::kAuto || (fast && !timed);
 }
 
-// `expected_union_density` is the share of neurons, in [0, 1], that a batch of
-// `tokens` of this layer is expected to need; `fused` what UsesFused says. At
-// full density too the fused form took less time than the dense path.
-constexpr FfnPath ChoosePath(Execution execution, size_t tokens,
-                             size_t hidden_size, float expected_union_density,
-                             bool fused) {
-  if (execution == Execution::kDense) return FfnPath::kDense;
-  if (fused) return FfnPath::kFused;
-  if (execution == Execution::kSparse) return FfnPath::kSparse;
-  return expected_union_density <= MaxSparseDensity(tokens, hidden_size)
-             ? FfnPath::kSparse
-             : FfnPath::kDense;
-}
+// The path with the least time to expect from `costs`. `expected_union_density`
+// is the share of neurons, in [0, 1], that a batch of `tokens` of this layer is
+// expected to need; `fused` what UsesFused says. Of the paths that `execution`
+// and `fused` leave, one that was not measured for so many tokens is taken only
+// where no other is left. Where none of them was measured a fixed rule decides:
+// fused where that is left, else sparse up to MaxSparseDensity.
+FfnPath ChoosePath(Execution execution, size_t tokens, size_t hidden_size,
+                   float expected_union_density, bool fused,
+                   const PathCosts& costs);
+
+// Largest union density, in hundredths, at which ChoosePath with
+// Execution::kAuto does not take the dense path; negative where it always does.
+float SparseUpTo(size_t tokens, size_t hidden_size, bool fused,
+                 const PathCosts& costs);
 
 }  // namespace sparse_ffn::cuda
 
