@@ -77,10 +77,10 @@ const char* FfnPathName(FfnPath path);
 // How long a batch took on one path, host memory to host memory.
 struct PathCost {
   FfnPath path = FfnPath::kSparse;
-  size_t tokens = 0;        // 1 to kMaxBatchTokens.
-  float union_density = 0;  // Share of neurons in the union, in [0, 1]; 0 for
-                            // the dense path, whose time it does not change.
-  double microseconds = 0;  // Finite, > 0.
+  size_t tokens = 0;         // 1 to kMaxBatchTokens.
+  double union_density = 0;  // Share of neurons in the union, in [0, 1]; 0 for
+                             // the dense path, whose time it does not change.
+  double microseconds = 0;   // Finite, > 0.
 };
 
 // Of one batch. Durations in nanoseconds, 0 where not measured. The activation,

@@ -18,7 +18,7 @@ constexpr size_t kLeastRounds = 6;
 // What to reach at least to tell what full density takes.
 constexpr float kLeastDensity = 0.1F;
 // Between two densities of a path: closer, chance would make the slope.
-constexpr float kLeastStep = 0.02F;
+constexpr double kLeastStep = 0.02;
 // Halvings of all positive floats, as integers; leaves 0.1 % of the threshold.
 constexpr int kSearchSteps = 18;
 constexpr float kNone = std::numeric_limits<float>::infinity();
@@ -136,7 +136,7 @@ absl::Status Measuring::Measure(size_t tokens, std::vector<PathCost>* costs) {
   for (const Case& done : cases) {
     PathCost cost{done.path, tokens, 0, Median(done.microseconds)};
     if (done.path != FfnPath::kDense) {
-      cost.union_density = static_cast<float>(Median(done.densities));
+      cost.union_density = Median(done.densities);
     }
     const bool first = costs->empty() || costs->back().path != done.path ||
                        costs->back().tokens != tokens;

@@ -11,7 +11,7 @@ namespace {
 
 absl::Status Check(const PathCost& cost) {
   // Negated, so that NaN is refused.
-  const float most_density = cost.path == FfnPath::kDense ? 0.0F : 1.0F;
+  const double most_density = cost.path == FfnPath::kDense ? 0 : 1;
   if (!(cost.union_density >= 0 && cost.union_density <= most_density)) {
     return absl::InvalidArgumentError(
         absl::StrCat("union_density: expected ",

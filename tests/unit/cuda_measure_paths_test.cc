@@ -98,7 +98,7 @@ TEST(MeasurePathsTest, MeasuresEachPathAtThreeDensities) {
   EXPECT_THAT(TokensOf(*costs, FfnPath::kSparse), ElementsAre(1, 2, 4, 8));
   EXPECT_THAT(TokensOf(*costs, FfnPath::kDense), ElementsAre(1, 2, 4, 8));
   EXPECT_THAT(TokensOf(*costs, FfnPath::kFused), ElementsAre(1, 2, 4));
-  std::vector<float> densities;
+  std::vector<double> densities;
   for (const PathCost& cost : *costs) {
     EXPECT_NEAR(
         cost.microseconds,
@@ -114,8 +114,8 @@ TEST(MeasurePathsTest, MeasuresEachPathAtThreeDensities) {
   }
   ASSERT_EQ(densities.size(), 3);
   EXPECT_EQ(densities[0], 0);
-  EXPECT_NEAR(densities[1], 0.25F, 0.01F);
-  EXPECT_EQ(densities[2], 0.5F);
+  EXPECT_NEAR(densities[1], 0.25, 0.01);
+  EXPECT_EQ(densities[2], 0.5);
   EXPECT_EQ(device.layers_seen.size(), device.layers) << "goes from to layer";
 }
 
@@ -126,7 +126,7 @@ TEST(MeasurePathsTest, FindsTheThresholdAtAnyScaleOfTheScores) {
     const auto costs = MeasurePaths(PlanOf(device, 1), device.time(), [] {});
     ASSERT_TRUE(costs.ok()) << costs.status();
     ASSERT_EQ(costs->size(), 7) << scale;
-    EXPECT_NEAR((*costs)[2].union_density, 0.25F, 0.01F) << scale;
+    EXPECT_NEAR((*costs)[2].union_density, 0.25, 0.01) << scale;
   }
 }
 

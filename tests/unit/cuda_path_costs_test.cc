@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <map>
 #include <optional>
@@ -68,7 +67,7 @@ TEST(PathCostsTest, IsLinearBetweenTokensAndNothingBeyond) {
 }
 
 TEST(PathCostsTest, BadEntriesAreRefusedByName) {
-  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   struct Bad {
     PathCost cost;
@@ -77,7 +76,7 @@ TEST(PathCostsTest, BadEntriesAreRefusedByName) {
   const Bad all[] = {
       {{FfnPath::kSparse, 1, 0.5F, 0}, "microseconds: expected a finite"},
       {{FfnPath::kSparse, 1, 0.5F, -3}, "found -3"},
-      {{FfnPath::kSparse, 1, 0.5F, std::nan("")}, "found nan"},
+      {{FfnPath::kSparse, 1, 0.5F, kNan}, "found nan"},
       {{FfnPath::kSparse, 1, 0.5F, kInfinity}, "found inf"},
       {{FfnPath::kSparse, 1, kNan, 1}, "union_density: expected a number"},
       {{FfnPath::kSparse, 1, -0.5F, 1}, "found -0.5"},
@@ -234,12 +233,11 @@ Model RandomModel(std::mt19937* random) {
     return std::uniform_int_distribution<int>(0, limit - 1)(*random);
   };
   Model model;
-  std::map<std::tuple<FfnPath, size_t, float>, bool> seen;
+  std::map<std::tuple<FfnPath, size_t, double>, bool> seen;
   for (int i = below(30); i > 0; --i) {
     const auto path = static_cast<FfnPath>(below(kFfnPaths));
     const size_t tokens = 1 + static_cast<size_t>(below(20));
-    const float density =
-        path == FfnPath::kDense ? 0.0F : static_cast<float>(below(9)) / 8;
+    const double density = path == FfnPath::kDense ? 0 : below(9) / 8.0;
     if (!seen.emplace(std::tuple(path, tokens, density), true).second) continue;
     model.Add({path, tokens, density, 1 + below(1000) / 7.0});
   }
