@@ -85,7 +85,7 @@ absl::Status MeasurePaths(const ServerConfig& config, const FfnConfig& ffn,
                {{"seconds", Seconds(Clock::now() - start)}});
     return absl::OkStatus();
   }
-  const absl::Status status = backend->SetPathCosts(*costs);
+  absl::Status status = backend->SetPathCosts(*costs);
   if (!status.ok()) return status;
   size_t max_tokens = 0;
   for (const PathCost& cost : *costs) {
