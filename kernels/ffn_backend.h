@@ -16,8 +16,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -71,6 +73,15 @@ inline constexpr size_t kFfnPaths = 3;
 
 // "sparse", "dense" or "fused".
 const char* FfnPathName(FfnPath path);
+
+// How long a batch took on one path, host memory to host memory.
+struct PathCost {
+  FfnPath path = FfnPath::kSparse;
+  size_t tokens = 0;         // 1 to kMaxBatchTokens.
+  double union_density = 0;  // Share of neurons in the union, in [0, 1]; 0 for
+                             // the dense path, whose time it does not change.
+  double microseconds = 0;   // Finite, > 0.
+};
 
 // Of one batch. Durations in nanoseconds, 0 where not measured. The activation,
 // the threshold and the choice of the active neurons count to gate_ns on the
@@ -132,6 +143,30 @@ class FfnBackend {
 
   // RESOURCE_EXHAUSTED when memory runs out.
   virtual absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() = 0;
+
+  // Times the paths that Execution::kAuto chooses from, for SetPathCosts: sends
+  // random hidden states through the layers added so far, small batches first.
+  // Stops after about `seconds` with what it has. Needs the memory of one lane
+  // while it runs. `progress` is called between batches, after each number of
+  // tokens. Not while a lane runs. Empty where the choice needs no such times,
+  // as on the portable backend. Errors are those of NewLane and Run.
+  virtual absl::StatusOr<std::vector<PathCost>> MeasurePaths(
+      double /*seconds*/, const std::function<void()>& /*progress*/) {
+    return std::vector<PathCost>();
+  }
+
+  // From now on lanes choose by these times; where there are none, as before
+  // the first call, by a fixed rule. Not while a lane runs. INVALID_ARGUMENT,
+  // naming the entry, for times that break the limits of PathCost or come
+  // twice; FAILED_PRECONDITION for a backend with a SparseForm but kAuto.
+  virtual absl::Status SetPathCosts(absl::Span<const PathCost> /*costs*/) {
+    return absl::OkStatus();
+  }
+
+  // Largest share of neurons in the union, in hundredths, up to which
+  // Execution::kAuto does not take the dense path for a batch of `tokens`;
+  // negative where it always does, 1 where the union does not decide.
+  virtual float SparseUpTo(size_t /*tokens*/) const { return 1; }
 };
 
 // Runs on the processor, with the widest vector instructions it has. `threads`
@@ -141,7 +176,8 @@ class FfnBackend {
 absl::StatusOr<std::unique_ptr<FfnBackend>> NewCpuBackend(
     const FfnConfig& config, int threads);
 
-// How the CUDA backend runs sparse batches. All but kAuto are for tests.
+// How the CUDA backend runs sparse batches. All but kAuto are for tests, and
+// take no path costs.
 enum class SparseForm : uint8_t {
   kAuto,           // fused where that is fast, but for batches that are timed
   kSteps,          // never fused

@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kMostQueuedTokens = size_t{1} << 24;
 constexpr double kMostDrainSeconds = 86400;
+constexpr double kMostMeasureSeconds = 60;
 
 // Flags whose text is looked at after the parser is done.
 struct FlagText {
@@ -64,6 +65,17 @@ void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
                   "processor this process may use")
       ->check(CLI::Range(0, kMaxCpuThreads))
       ->type_name("N")
+      ->capture_default_str();
+  app->add_option("--path-costs", config->path_costs,
+                  "Times of the sparse, dense and fused paths, by which the "
+                  "cuda backend chooses: read from FILE if that exists, else "
+                  "measured at start and written to it (default: measured at "
+                  "every start); the cpu backend has a rule of its own")
+      ->type_name("FILE");
+  app->add_option("--measure-seconds", config->measure_seconds,
+                  "Longest time, in seconds, 0 to 60, for measuring them; 0: "
+                  "not at all, a fixed rule chooses")
+      ->type_name("SECONDS")
       ->capture_default_str();
 }
 
@@ -180,6 +192,13 @@ absl::Status CheckAddresses(const ServerConfig& config) {
   return absl::OkStatus();
 }
 
+absl::Status CheckSeconds(const char* flag, double seconds, double most) {
+  // So that NaN is refused.
+  if (seconds >= 0 && seconds <= most) return absl::OkStatus();
+  return FlagError(absl::StrCat(
+      flag, ": ", seconds, " is not a number of seconds from 0 to ", most));
+}
+
 absl::Status Settle(const FlagText& text, ServerConfig* config) {
   if (config->model.folder.empty()) return FlagError("--model is required");
   absl::Status model = SetModelOptions(text, &config->model);
@@ -190,13 +209,11 @@ absl::Status Settle(const FlagText& text, ServerConfig* config) {
   if (config->listen.empty()) config->listen = {"127.0.0.1:50051"};
   absl::Status addresses = CheckAddresses(*config);
   if (!addresses.ok()) return addresses;
-  // Negated, so that NaN is refused.
-  if (!(config->drain_seconds >= 0 &&
-        config->drain_seconds <= kMostDrainSeconds)) {
-    return FlagError(absl::StrCat("--drain-seconds: ", config->drain_seconds,
-                                  " is not a number of seconds from 0 to ",
-                                  kMostDrainSeconds));
-  }
+  absl::Status seconds =
+      CheckSeconds("--drain-seconds", config->drain_seconds, kMostDrainSeconds);
+  seconds.Update(CheckSeconds("--measure-seconds", config->measure_seconds,
+                              kMostMeasureSeconds));
+  if (!seconds.ok()) return seconds;
   if (config->max_queued_tokens < config->max_batch_tokens) {
     return FlagError(absl::StrCat(
         "--max-queued-tokens ", config->max_queued_tokens,

@@ -25,6 +25,8 @@ struct ServerConfig {
   size_t max_batch_tokens = 256;
   size_t max_queued_tokens = 4096;
   double drain_seconds = 30;
+  std::string path_costs;      // A file, or empty for none.
+  double measure_seconds = 2;  // 0: paths are not measured.
 };
 
 struct CommandLine {

@@ -18,6 +18,7 @@
 #include "server/load_model.h"
 #include "server/logging.h"
 #include "server/metrics.h"
+#include "server/prepare_paths.h"
 #include "server/service/ffn_server.h"
 #include "server/signals.h"
 #include "server/start_backend.h"
@@ -123,8 +124,12 @@ void WarnOfAbsentLayers(const ModelOptions& options, const ModelPlan& plan) {
               {"layers", FormatLayers(held)}});
 }
 
-absl::StatusOr<LoadedModel> Load(const ModelPlan& plan, FfnBackend* backend,
+absl::StatusOr<LoadedModel> Load(const ServerConfig& config,
+                                 const ModelPlan& plan, FfnBackend* backend,
                                  FfnServer* server) {
+  const absl::StatusOr<bool> paths_known =
+      ReadPaths(config, plan.config, backend);
+  if (!paths_known.ok()) return paths_known.status();
   absl::StatusOr<LoadedModel> loaded =
       LoadLayers(plan, *backend, [server](const LoadProgress& progress) {
         LogProgress(progress);
@@ -142,6 +147,10 @@ absl::StatusOr<LoadedModel> Load(const ModelPlan& plan, FfnBackend* backend,
            {"bytes_on_device", loaded->bytes_on_device},
            {"seconds", absl::StrFormat("%.2f", loaded->seconds)},
            {"weights_hash", loaded->weights_hash}});
+  if (*paths_known) return loaded;
+  absl::Status measured = MeasurePaths(config, plan.config, backend,
+                                       [server] { ExitIfTold(server); });
+  if (!measured.ok()) return measured;
   return loaded;
 }
 
@@ -212,7 +221,7 @@ absl::Status RunServer(const ServerConfig& config) {
       StartBackend(config, plan->config);
   if (!backend.ok()) return backend.status();
   absl::StatusOr<LoadedModel> loaded =
-      Load(*plan, backend->get(), server.get());
+      Load(config, *plan, backend->get(), server.get());
   if (!loaded.ok()) return loaded.status();
   absl::StatusOr<std::unique_ptr<FfnLane>> lane = (*backend)->NewLane();
   if (!lane.ok()) return lane.status();

@@ -1,16 +1,20 @@
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/cuda_lane.h"
+#include "kernels/cuda/cuda_measure.h"
 #include "kernels/cuda/cuda_model.h"
 #include "kernels/cuda/cuda_steps.h"
+#include "kernels/cuda/path_choice.h"
 #include "kernels/ffn_backend.h"
 #include "kernels/ffn_checks.h"
 
@@ -50,6 +54,16 @@ class CudaBackend : public FfnBackend {
   absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
     return CudaLane::New(model_);
   }
+  absl::StatusOr<std::vector<PathCost>> MeasurePaths(
+      double seconds, const std::function<void()>& progress) override {
+    return cuda::MeasureCudaPaths(model_, seconds, progress);
+  }
+  absl::Status SetPathCosts(absl::Span<const PathCost> costs) override;
+  float SparseUpTo(size_t tokens) const override {
+    return cuda::SparseUpTo(tokens, model_.config.hidden_size,
+                            CudaLane::MayFuse(model_, tokens, /*timed=*/false),
+                            model_.path_costs);
+  }
 
  private:
   const std::string device_name_;
@@ -84,6 +98,17 @@ absl::Status CudaBackend::AddLayer(int layer, const FfnWeights& weights) {
   added.up_proj = at + stride;
   added.down_proj = at + 2 * stride;
   weights_bytes_ += 3 * weights.gate_proj.bytes();
+  return absl::OkStatus();
+}
+
+absl::Status CudaBackend::SetPathCosts(absl::Span<const PathCost> costs) {
+  if (model_.sparse_form != SparseForm::kAuto) {
+    return absl::FailedPreconditionError(
+        "path costs: the form of sparse batches is fixed");
+  }
+  auto made = cuda::PathCosts::Make(costs);
+  if (!made.ok()) return made.status();
+  model_.path_costs = *std::move(made);
   return absl::OkStatus();
 }
 

@@ -49,6 +49,21 @@ absl::Status CudaLane::Init() {
   return absl::OkStatus();
 }
 
+bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
+  const auto hidden_size = static_cast<int>(model.config.hidden_size);
+  const auto neurons = static_cast<int>(model.config.intermediate_size);
+  const Device& device = model.device_traits;
+  if (tokens == 1) {
+    return UsesFused(model.sparse_form, /*takes=*/true,
+                     FusedBulkTakes(device, hidden_size, neurons), timed);
+  }
+  return UsesFused(model.sparse_form,
+                   tokens <= kBatchFormTokens &&
+                       FusedGatedUpTakes(device, static_cast<int>(tokens),
+                                         hidden_size, neurons),
+                   /*fast=*/true, timed);
+}
+
 Matrix CudaLane::input(size_t tokens) {
   return {pinned_input_.get(), tokens, model_.config.hidden_size,
           model_.config.weights_dtype};
@@ -68,13 +83,10 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   }
   const CudaLayer& weights = found->second;
   timed_ = batches_++ % kTimedEvery == 0;
-  const bool one = tokens == 1;
-  const FfnPath path = ChoosePath(
-      execution, tokens, model_.config.hidden_size,
-      weights.union_density.Expected(tokens),
-      UsesFused(model_.sparse_form,
-                one || steps_->FusedTakesBatch(static_cast<int>(tokens)),
-                !one || steps_->FusedIsFast(), timed_));
+  const FfnPath path =
+      ChoosePath(execution, tokens, model_.config.hidden_size,
+                 weights.union_density.Expected(tokens),
+                 MayFuse(model_, tokens, timed_), model_.path_costs);
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (status.ok()) status = Queue(weights, static_cast<int>(tokens), path);
   if (status.ok()) {

@@ -18,6 +18,10 @@ class CudaLane : public FfnLane {
   // `model` must outlive the lane.
   static absl::StatusOr<std::unique_ptr<FfnLane>> New(const CudaModel& model);
 
+  // Whether a batch of `tokens` that need not be dense may run fused. `timed`:
+  // its steps are to be timed.
+  static bool MayFuse(const CudaModel& model, size_t tokens, bool timed);
+
   Matrix input(size_t tokens) override;
   absl::StatusOr<FfnResult> Run(int layer, size_t tokens,
                                 Execution execution) override;

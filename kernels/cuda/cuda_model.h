@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/path_costs.h"
 #include "kernels/cuda/union_density.h"
 #include "kernels/ffn_backend.h"
 
@@ -30,6 +31,7 @@ struct CudaModel {
   int device = 0;
   Device device_traits = {};
   std::map<int, CudaLayer> layers;
+  PathCosts path_costs;
 };
 
 // Rounds up to the alignment of every buffer on the device.

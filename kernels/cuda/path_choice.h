@@ -1,9 +1,10 @@
-// Sparse or dense: which kernels to expect the shorter time from.
+// Which path to expect the shortest time from.
 #ifndef SPARSE_FFN_KERNELS_CUDA_PATH_CHOICE_H_
 #define SPARSE_FFN_KERNELS_CUDA_PATH_CHOICE_H_
 
 #include <cstddef>
 
+#include "kernels/cuda/path_costs.h"
 #include "kernels/ffn_backend.h"
 
 namespace sparse_ffn::cuda {
@@ -17,14 +18,20 @@ constexpr bool UsesBatchForm(size_t tokens, size_t hidden_size) {
   return tokens > 2 && tokens <= kMaxBatchFormTokens && hidden_size % 8 == 0;
 }
 
-// Share of neurons up to which the sparse steps are the faster path. The limits
-// are where the two took the same time on an H200 at 7B sizes.
+// Share of neurons up to which the sparse steps are taken for the faster path
+// where nothing was measured. The limits are where the two took the same time
+// on an H200 at 7B sizes.
 constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
   constexpr float kNever = -1.0F;
   if (tokens <= 1) return 0.65F;
   if (tokens <= 2) return 0.6F;
   if (!UsesBatchForm(tokens, hidden_size)) return tokens <= 4 ? 0.45F : kNever;
-  return tokens <= 16 ? 0.75F : 0.35F;
+  return tokens <= 16 ? 0.8F : 0.6F;
+}
+
+// The same of the fused form.
+constexpr float MaxFusedDensity(size_t tokens) {
+  return tokens <= 1 ? 1.0F : 0.9F;
 }
 
 // Whether a batch that need not be dense runs fused. `takes`: there is a fused
@@ -35,19 +42,21 @@ constexpr bool UsesFused(SparseForm form, bool takes, bool fast, bool timed) {
   return form != SparseForm::kAuto || (fast && !timed);
 }
 
-// `expected_union_density` is the share of neurons, in [0, 1], that a batch of
-// `tokens` of this layer is expected to need; `fused` what UsesFused says. At
-// full density too the fused form took less time than the dense path.
-constexpr FfnPath ChoosePath(Execution execution, size_t tokens,
-                             size_t hidden_size, float expected_union_density,
-                             bool fused) {
-  if (execution == Execution::kDense) return FfnPath::kDense;
-  if (fused) return FfnPath::kFused;
-  if (execution == Execution::kSparse) return FfnPath::kSparse;
-  return expected_union_density <= MaxSparseDensity(tokens, hidden_size)
-             ? FfnPath::kSparse
-             : FfnPath::kDense;
-}
+// The path with the least time to expect from `costs`. `expected_union_density`
+// is the share of neurons, in [0, 1], that a batch of `tokens` of this layer is
+// expected to need; `fused` what UsesFused says. Of the paths that `execution`
+// and `fused` leave, one that was not measured for so many tokens is taken only
+// where no other is left. Where none of them was measured a fixed rule decides:
+// fused where that is left, else sparse, and dense beyond MaxFusedDensity or
+// MaxSparseDensity.
+FfnPath ChoosePath(Execution execution, size_t tokens, size_t hidden_size,
+                   float expected_union_density, bool fused,
+                   const PathCosts& costs);
+
+// Largest union density, in hundredths, at which ChoosePath with
+// Execution::kAuto does not take the dense path; negative where it always does.
+float SparseUpTo(size_t tokens, size_t hidden_size, bool fused,
+                 const PathCosts& costs);
 
 }  // namespace sparse_ffn::cuda
 

@@ -14,10 +14,15 @@ namespace sparse_ffn::cuda {
 // Any thread may call both; concurrent updates may lose one of them.
 class UnionDensity {
  public:
-  // Share in [0, 1] to expect for a batch of `tokens` >= 1; 0, the hope of a
-  // sparse model, where no batch of that size was seen.
+  // Share in [0, 1] to expect for a batch of `tokens` >= 1. Where no batch of
+  // that size was seen, that of the next smaller size seen, which it will not
+  // fall below; where there is none either, 0, the hope of a sparse model.
   float Expected(size_t tokens) const {
-    return estimates_[Bucket(tokens)].load(std::memory_order_relaxed);
+    float estimate = 0;
+    for (size_t i = Bucket(tokens) + 1; i > 0 && estimate == 0; --i) {
+      estimate = estimates_[i - 1].load(std::memory_order_relaxed);
+    }
+    return estimate;
   }
 
   // Moves the estimate an eighth of the way to `density`; the first one whole.

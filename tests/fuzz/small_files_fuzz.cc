@@ -1,11 +1,12 @@
-// Any bytes as a config.json, an index of shards or an .npy file, chosen by the
-// first of them: an error, or values within their limits.
+// Any bytes as a config.json, an index of shards, an .npy file or path costs,
+// chosen by the first of them: an error, or values within their limits.
 #include <cmath>
 #include <cstdlib>
 
 #include "client/npy.h"
 #include "server/checkpoint/model_config.h"
 #include "server/checkpoint/shard_index.h"
+#include "server/path_costs_file.h"
 #include "tests/fuzz/fuzz_body.h"
 #include "tests/fuzz/memory_file.h"
 
@@ -42,6 +43,16 @@ void CheckNpy(const std::string& path, size_t size) {
   Require(array->data.size() <= size);
 }
 
+void CheckPathCosts(const std::string& path) {
+  const auto costs = ReadPathCosts(path, FfnConfig(), "gpu");
+  if (!costs.ok()) return;
+  for (const PathCost& cost : *costs) {
+    Require(static_cast<size_t>(cost.path) < kFfnPaths);
+    Require(std::isfinite(cost.union_density));
+    Require(std::isfinite(cost.microseconds));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> FuzzSeeds() {
@@ -55,6 +66,11 @@ std::vector<std::string> FuzzSeeds() {
       R"("model.layers.0.mlp.gate_proj.weight":"a.safetensors",)"
       R"("model.norm.weight":"b.safetensors"}})",
       npy + "12345678",
+      R"(3{"format":1,"server_version":")" SPARSE_FFN_VERSION
+      R"(","device_name":"gpu","hidden_size":0,"intermediate_size":0,)"
+      R"("weights_dtype":"bfloat16","activation":"relu",)"
+      R"("max_batch_tokens":0,"costs":[{"path":"fused","tokens":1,)"
+      R"("union_density":0.5,"microseconds":31.5}]})",
   };
 }
 
@@ -66,15 +82,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static sparse_ffn::MemoryFile& file = *new sparse_ffn::MemoryFile;
   if (size == 0) return 0;
   file.Fill(data + 1, size - 1);
-  switch (data[0] % 3) {
+  switch (data[0] % 4) {
     case 0:
       sparse_ffn::CheckConfig(file.path());
       break;
     case 1:
       sparse_ffn::CheckIndex(file.path());
       break;
-    default:
+    case 2:
       sparse_ffn::CheckNpy(file.path(), size);
+      break;
+    default:
+      sparse_ffn::CheckPathCosts(file.path());
   }
   return 0;
 }

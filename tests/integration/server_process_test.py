@@ -29,9 +29,9 @@ class Server:
     """A server on a free port, up when the constructor returns."""
 
     def __init__(self, model, *arguments, listen=("127.0.0.1:0",),
-                 metrics="127.0.0.1:0"):
+                 metrics="127.0.0.1:0", backend="cpu"):
         command = [program("sparse-ffn-server"), "--model", model,
-                   "--backend", "cpu", "--metrics", metrics]
+                   "--backend", backend, "--metrics", metrics]
         for address in listen:
             command += ["--listen", address]
         self.log = []
@@ -306,6 +306,34 @@ class ServerProcessTest(unittest.TestCase):
         self.assertIn("99", self.refused(
             "--model", self.model, "--backend", "cpu", "--listen",
             "127.0.0.1:0", "--metrics", "", "--layers", "99"))
+
+    def test_path_costs_on_cpu(self):
+        costs = self.path("cpu-costs.json")
+        server = self.start("--path-costs", costs)
+        self.assertEqual(server.stop(), 0, server.log)
+        self.assertIn('level=warning msg="--path-costs is not used"',
+                      "\n".join(server.log))
+        self.assertFalse(os.path.exists(costs))
+
+    def test_path_costs_on_gpu(self):
+        costs = self.path("gpu-costs.json")
+        for known in ('msg="paths measured"', 'msg="path costs read"'):
+            server = self.start("--path-costs", costs, backend="auto")
+            if server.field("backend") != "cuda":
+                self.skipTest("no usable GPU")
+            self.assertRegex("\n".join(server.log),
+                             known + '.* sparse_up_to="1:')
+            for name, value in server.metrics().items():
+                if re.search("(tokens|batches)_total", name):
+                    self.assertEqual(value, 0, name)
+            self.assertEqual(server.stop(), 0, server.log)
+        with open(costs, encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["max_batch_tokens"], 256)
+        self.assertIn(
+            costs + ': \\"max_batch_tokens\\": expected 128, found 256',
+            self.refused("--model", self.model, "--backend", "cuda",
+                         "--listen", "127.0.0.1:0", "--metrics", "",
+                         "--path-costs", costs, "--max-batch-tokens", "128"))
 
     def test_absent_gpu(self):
         if os.path.exists("/dev/nvidiactl"):

@@ -35,6 +35,8 @@ TEST(ConfigTest, HasDefaults) {
   EXPECT_EQ(config.backend, BackendChoice::kAuto);
   EXPECT_EQ(config.max_batch_tokens, 256);
   EXPECT_EQ(config.max_queued_tokens, 4096);
+  EXPECT_EQ(config.path_costs, "");
+  EXPECT_EQ(config.measure_seconds, 2);
 }
 
 TEST(ConfigTest, ReadsEveryFlag) {
@@ -67,7 +69,11 @@ TEST(ConfigTest, ReadsEveryFlag) {
                                      "--weights-dtype",
                                      "float16",
                                      "--drain-seconds",
-                                     "1.5"});
+                                     "1.5",
+                                     "--path-costs",
+                                     "/var/costs.json",
+                                     "--measure-seconds",
+                                     "0.5"});
   EXPECT_THAT(config.listen,
               ElementsAre("0.0.0.0:1", "unix:/run/s", "[::1]:7"));
   EXPECT_EQ(config.metrics, "localhost:0");
@@ -83,6 +89,8 @@ TEST(ConfigTest, ReadsEveryFlag) {
   EXPECT_EQ(config.model.threshold, 0.25);
   EXPECT_EQ(config.model.weights_dtype, DataType::kFloat16);
   EXPECT_EQ(config.drain_seconds, 1.5);
+  EXPECT_EQ(config.path_costs, "/var/costs.json");
+  EXPECT_EQ(config.measure_seconds, 0.5);
 }
 
 TEST(ConfigTest, MetricsMayBeOff) {
@@ -99,7 +107,7 @@ TEST(ConfigTest, HelpSaysUnitsAndDefaults) {
         "--max-batch-tokens TOKENS", "256", "--max-queued-tokens TOKENS",
         "4096", "--threads", "--layers", "--activation", "--threshold",
         "--weights-dtype", "--drain-seconds SECONDS", "127.0.0.1:50051",
-        "127.0.0.1:9090"}) {
+        "127.0.0.1:9090", "--path-costs FILE", "--measure-seconds SECONDS"}) {
     EXPECT_THAT(*line->print, HasSubstr(text));
   }
 }
@@ -163,6 +171,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{{"--model", "m", "--drain-seconds", "-inf"}, "-inf is not"},
         BadLine{{"--model", "m", "--drain-seconds", "86401"}, "86401"},
         BadLine{{"--model", "m", "--drain-seconds", ""}, "drain-seconds"},
+        BadLine{{"--model", "m", "--path-costs", ""},
+                "--path-costs: expected a value"},
+        BadLine{{"--model", "m", "--path-costs="}, "--path-costs"},
+        BadLine{{"--model", "m", "--measure-seconds", "-1"},
+                "--measure-seconds: -1 is not a number of seconds from 0 to "
+                "60"},
+        BadLine{{"--model", "m", "--measure-seconds", "61"}, "61 is not"},
+        BadLine{{"--model", "m", "--measure-seconds", "nan"}, "nan is not"},
         BadLine{{"--model", ""}, "--model: expected a value"},
         BadLine{{""}, "the first argument"},
         BadLine{{"--model", "m", "--drain-seconds", "nan"}, "nan is not"}));

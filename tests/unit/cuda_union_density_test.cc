@@ -39,7 +39,18 @@ TEST(UnionDensityTest, KeepsBatchSizesApart) {
   EXPECT_EQ(density.Expected(1), 0.1F);
   EXPECT_EQ(density.Expected(2), 0.2F);
   EXPECT_EQ(density.Expected(3), 0.3F) << "3 and 4 share an estimate";
-  EXPECT_EQ(density.Expected(5), 0);
+}
+
+TEST(UnionDensityTest, ExpectsOfALargerBatchWhatASmallerOneHad) {
+  UnionDensity density;
+  density.Update(2, 0.2F);
+  density.Update(8, 0.5F);
+  EXPECT_EQ(density.Expected(4), 0.2F);
+  EXPECT_EQ(density.Expected(9), 0.5F);
+  EXPECT_EQ(density.Expected(1000000), 0.5F);
+  EXPECT_EQ(density.Expected(1), 0) << "a larger batch says little";
+  density.Update(4, 0.3F);
+  EXPECT_EQ(density.Expected(4), 0.3F) << "the first of its size counts whole";
 }
 
 }  // namespace
