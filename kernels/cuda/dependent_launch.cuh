@@ -30,17 +30,11 @@ __device__ inline void WaitForPredecessor() {
   AwaitPredecessor();
 }
 
-// Lets blocks of `kernel` have that much dynamic shared memory, and gives a
-// multiprocessor's memory to shared memory rather than L1: by itself the driver
-// may leave room for fewer blocks than fit.
+// Lets blocks of `kernel` have that much dynamic shared memory.
 template <typename Kernel>
 cudaError_t AllowShared(Kernel kernel, int bytes) {
-  const cudaError_t error = cudaFuncSetAttribute(
+  return cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error != cudaSuccess) return error;
-  return cudaFuncSetAttribute(kernel,
-                              cudaFuncAttributePreferredSharedMemoryCarveout,
-                              cudaSharedmemCarveoutMaxShared);
 }
 
 // Launches `kernel`. Until it has waited for its predecessor it may read only

@@ -44,8 +44,8 @@ struct Head {
   uint64_t gate_full[kGateWarps];
   uint64_t first_full[kGateWarps];
   uint64_t hidden_full;
-  uint64_t list_full[kMaxListSlots];  // The row's, and what goes with it.
-  uint64_t list_empty[kMaxListSlots];
+  uint64_t list_full[kMaxListSlots];   // The row's, and what goes with it.
+  uint64_t list_empty[kMaxListSlots];  // After its first row, of gate_proj.
   uint64_t round_done[kMaxRounds];
   float scores[kMaxRows];
   float list_scores[kMaxListSlots];  // Of slots that hold an up row.
@@ -159,11 +159,18 @@ __device__ float DotRow(const std::byte* row, const std::byte* x, int packs) {
   return dot.Sum();
 }
 
-// Gives a slot to the list warp, by a whole warp in place of all sum warps.
+// A slot of the list ring is handed back to the list warp by all sum warps, at
+// a hardware barrier of its own.
+constexpr int kFirstListBarrier = 2;  // 1 is that of DotBySumWarps.
 __device__ void FreeListSlot(int slot) {
-  for (int warp = 0; warp < kSumWarps; ++warp) {
-    Arrive(&SharedHead().list_empty[slot]);
-  }
+  asm volatile("bar.arrive %0, %1;" ::"r"(kFirstListBarrier + slot),
+               "n"(kSumThreads + kWarp)
+               : "memory");
+}
+__device__ void AwaitFreeListSlot(int slot) {
+  asm volatile("bar.sync %0, %1;" ::"r"(kFirstListBarrier + slot),
+               "n"(kSumThreads + kWarp)
+               : "memory");
 }
 
 // What lane 0 of a gate warp knows of its rows: warp + k * kGateWarps.
@@ -215,7 +222,7 @@ __device__ void RunGateWarp(const FusedBulkParams& p, GateOrders& orders,
     const float score =
         DotRow<T>(slot, SharedHidden(p), p.row_bytes / kPackBytes);
     __syncwarp();
-    if (in_list_slot) FreeListSlot(warp);
+    if (in_list_slot) Arrive(&head.list_empty[warp]);
     if (lane != 0) continue;
     if (!in_list_slot) orders.Order(p, slot, &head.gate_full[warp]);
     head.scores[i] = score;
@@ -231,38 +238,54 @@ __device__ void InitListBarriers(const FusedBulkParams& p, int rows) {
   }
   if (lane < p.list_slots) {
     InitBarrier(&head.list_full[lane], 2);
-    InitBarrier(&head.list_empty[lane], kSumThreads);
+    InitBarrier(&head.list_empty[lane], kWarp);
   }
   if (lane == 0) InitBarrier(&head.hidden_full, 1);
   PublishBarriers();
-  __syncwarp();
-  // The slots before these first hold a gate row, whose warp frees them.
-  for (int slot = min(kGateWarps, rows); slot < p.list_slots; ++slot) {
-    FreeListSlot(slot);
-  }
 }
 
-// By lane 0 of the list warp.
+// By the whole list warp.
 struct ListOrders {
+  int gate_rows;  // That slots from 0 on hold first.
   RingPlace place;
+  bool first_turn = true;
 
+  __device__ void AwaitFree() const {
+    if (!first_turn) {
+      AwaitFreeListSlot(place.slot);
+    } else if (place.slot < gate_rows) {
+      Wait(&SharedHead().list_empty[place.slot], 0);
+    }
+  }
   __device__ void Order(const FusedBulkParams& p, const std::byte* row,
                         float score) {
+    AwaitFree();
+    if (threadIdx.x % kWarp == 0) Copy(p, row, score);
+    place.Advance(p.list_slots);
+    if (place.slot == 0) first_turn = false;
+  }
+  __device__ void Copy(const FusedBulkParams& p, const std::byte* row,
+                       float score) const {
     Head& head = SharedHead();
-    Wait(&head.list_empty[place.slot], place.parity);
     CopyBulk(ListSlot(p, place.slot), row, p.row_bytes,
              &head.list_full[place.slot]);
     head.list_scores[place.slot] = score;
     head.list_ends[place.slot] = 0;
     Arrive(&head.list_full[place.slot]);
-    place.Advance(p.list_slots);
   }
-  __device__ void End() {
+  __device__ void End(const FusedBulkParams& p) {
     Head& head = SharedHead();
-    Wait(&head.list_empty[place.slot], place.parity);
-    head.list_ends[place.slot] = 1;
-    Arrive(&head.list_full[place.slot]);
-    Arrive(&head.list_full[place.slot]);
+    AwaitFree();
+    if (threadIdx.x % kWarp == 0) {
+      head.list_ends[place.slot] = 1;
+      Arrive(&head.list_full[place.slot]);
+      Arrive(&head.list_full[place.slot]);
+    }
+    // No barrier is left half full.
+    const int used = first_turn ? place.slot : p.list_slots;
+    for (int slot = 0; slot < used; ++slot) {
+      if (slot != place.slot) AwaitFreeListSlot(slot);
+    }
   }
 };
 
@@ -272,7 +295,7 @@ __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
   if (lane == 0) {
     CopyBulk(SharedHidden(p), p.hidden_state, p.row_bytes, &head.hidden_full);
   }
-  ListOrders orders;
+  ListOrders orders = {min(kGateWarps, rows)};
   int active = 0;
   int round = 0;
   for (int first = 0; first < rows; first += kGateWarps, ++round) {
@@ -282,16 +305,14 @@ __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
     unsigned mask =
         __ballot_sync(kAllLanes, exists && IsActive(score, p.threshold));
     active += __popc(mask);
-    if (lane != 0) continue;
     for (; mask != 0; mask &= mask - 1) {
       const int i = first + __ffs(static_cast<int>(mask)) - 1;
       orders.Order(p, Row(p.up_proj, p, i), head.scores[i]);
       orders.Order(p, Row(p.down_proj, p, i), 0);
     }
   }
-  if (lane != 0) return;
-  p.active[blockIdx.x] = active;
-  orders.End();
+  if (lane == 0) p.active[blockIdx.x] = active;
+  orders.End(p);
 }
 
 // row · x by all sum warps, in all of their threads. `turn` alternates.
@@ -330,7 +351,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
     return reinterpret_cast<const Pack<T>*>(ListSlot(p, place.slot));
   };
   const auto release = [&] {
-    Arrive(&head.list_empty[place.slot]);
+    FreeListSlot(place.slot);
     place.Advance(p.list_slots);
   };
   Wait(&head.hidden_full, 0);
