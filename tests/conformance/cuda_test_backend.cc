@@ -4,11 +4,9 @@ namespace sparse_ffn {
 
 const TestBackendTraits& TestBackend() {
   static const TestBackendTraits traits = {
-      "cuda",
-      {DataType::kBFloat16, DataType::kFloat16},
-      true,
-      false,
-      {OneToken::kSteps, OneToken::kFused, OneToken::kFusedPortable}};
+      "cuda", {DataType::kBFloat16, DataType::kFloat16},
+      true,   false,
+      false,  {OneToken::kSteps, OneToken::kFused, OneToken::kFusedPortable}};
   return traits;
 }
 
