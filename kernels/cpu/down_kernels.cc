@@ -76,7 +76,9 @@ HWY_INLINE void AddRows(const RowList& list, size_t at, Range cols,
       sums[t][1] = hn::Load(d, output + t * stride + c + lanes);
     }
     for (size_t r = 0; r < kRows; ++r) {
-      __builtin_prefetch(next[r] + c * kBytes, 0, kPrefetchToL2);
+      for (size_t b = 0; b < 2 * lanes * kBytes; b += kAlignmentBytes) {
+        __builtin_prefetch(next[r] + c * kBytes + b, 0, kPrefetchToL2);
+      }
       V first;
       V second;
       LoadPair<kType>(rows[r] + c * kBytes, first, second);
