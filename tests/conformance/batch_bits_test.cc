@@ -83,7 +83,7 @@ TEST_F(BatchBitsTest, AreThoseOfTheTokenAlone) {
   for (DataType dtype : TestBackend().weights_dtypes) {
     for (double density : {0.05, 0.4, 0.7, 1.0}) {
       SCOPED_TRACE(testing::Message() << DataTypeName(dtype) << " " << density);
-      const TestLayer layer({300, 700, dtype, Activation::kRelu, 0, density},
+      const TestLayer layer({130, 300, dtype, Activation::kRelu, 0, density},
                             kTokens, seed_);
       TestLayer poisoned = layer;
       poisoned.PoisonInactive(layer.Expected(), kTokens);
@@ -111,13 +111,13 @@ TEST_F(BatchBitsTest, AreThoseOfTheTokenAlone) {
 // Tokens need so many of the same neurons that backends compute for several at
 // once; what token 0 does not need holds NaN.
 TEST_F(BatchBitsTest, KeepRowsOfOtherTokensOut) {
-  constexpr size_t kNeurons = 700;
+  constexpr size_t kNeurons = 300;
   for (DataType dtype : TestBackend().weights_dtypes) {
-    const TestLayer layer({300, kNeurons, dtype, Activation::kRelu, 0, 0.9}, 7,
+    const TestLayer layer({130, kNeurons, dtype, Activation::kRelu, 0, 0.9}, 7,
                           seed_);
     const OracleResult expected = layer.Expected();
     TestLayer poisoned = layer;
-    const std::vector<float> nan(300, std::numeric_limits<float>::quiet_NaN());
+    const std::vector<float> nan(130, std::numeric_limits<float>::quiet_NaN());
     for (size_t j = 0; j < kNeurons; ++j) {
       if (expected.active[j] != 0) continue;
       poisoned.up_proj.SetRow(j, nan);
