@@ -10,7 +10,9 @@
 // Scores are compared with the threshold as float32 sums, before any rounding.
 // h stays float32, but in the CUDA backend: there the dense path rounds it to
 // weights_dtype once, and sparse batches to the sum of two such numbers. A NaN
-// score counts as active, so that NaN is never hidden.
+// score counts as active, so that NaN is never hidden. On the portable backend
+// the bits of y depend on x and the weights alone, not on the batch, the
+// threads or, where all weights are finite, the path.
 #ifndef SPARSE_FFN_KERNELS_FFN_BACKEND_H_
 #define SPARSE_FFN_KERNELS_FFN_BACKEND_H_
 

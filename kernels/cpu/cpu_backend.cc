@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -22,12 +24,38 @@ using cpu::CpuLayer;
 using cpu::CpuModel;
 using cpu::PackedMatrix;
 
+// Whether no element is infinite or NaN: not all bits of an exponent are set.
+template <typename Bits>
+bool AllFinite(const void* row, size_t cols, Bits exponent) {
+  const auto* elements = static_cast<const uint8_t*>(row);
+  Bits special = 0;
+  for (size_t c = 0; c < cols; ++c) {
+    Bits bits;
+    std::memcpy(&bits, elements + c * sizeof(bits), sizeof(bits));
+    special |= (bits & exponent) == exponent ? 1 : 0;
+  }
+  return special == 0;
+}
+
+bool RowIsFinite(ConstMatrix matrix, size_t row) {
+  switch (matrix.dtype) {
+    case DataType::kFloat16:
+      return AllFinite<uint16_t>(matrix.row(row), matrix.cols, 0x7c00);
+    case DataType::kBFloat16:
+      return AllFinite<uint16_t>(matrix.row(row), matrix.cols, 0x7f80);
+    case DataType::kFloat32:
+      break;
+  }
+  return AllFinite<uint32_t>(matrix.row(row), matrix.cols, 0x7f800000);
+}
+
 // Copies `source` to memory with the stride of a packed matrix, a few rows at
 // a time in each thread.
-void Pack(ConstMatrix source, const PackedMatrix& packed, uint8_t* to,
+void Pack(ConstMatrix source, PackedMatrix& packed, uint8_t* to,
           cpu::ThreadPool& pool) {
   constexpr size_t kRowsPerPart = 64;
   const size_t parts = (source.rows + kRowsPerPart - 1) / kRowsPerPart;
+  std::atomic<bool> finite = true;
   pool.Run(parts, [&](size_t part) {
     const size_t begin = part * kRowsPerPart;
     const size_t end = std::min(begin + kRowsPerPart, source.rows);
@@ -36,8 +64,10 @@ void Pack(ConstMatrix source, const PackedMatrix& packed, uint8_t* to,
       std::memcpy(row, source.row(j), source.row_bytes());
       std::memset(row + source.row_bytes(), 0,
                   packed.stride_bytes - source.row_bytes());
+      if (!RowIsFinite(source, j)) finite = false;
     }
   });
+  packed.finite = finite;
 }
 
 class CpuBackend : public FfnBackend {
@@ -81,7 +111,7 @@ absl::Status CpuBackend::AddLayer(int layer, const FfnWeights& weights) {
   uint8_t* at = memory->get();
   for (size_t i = 0; i < matrices.size(); ++i) {
     const ConstMatrix matrix = matrices[i];
-    packed[i] = {at, stride, padded_cols, matrix.dtype};
+    packed[i] = {at, stride, padded_cols, matrix.dtype, false};
     Pack(matrix, packed[i], at, model_.pool);
     at += matrix.rows * stride;
     weights_bytes_ += matrix.bytes();

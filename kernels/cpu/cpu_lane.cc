@@ -4,13 +4,11 @@
 #include <chrono>
 #include <cstring>
 #include <new>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/down_kernels.h"
-#include "kernels/cpu/path_choice.h"
 
 namespace sparse_ffn::cpu {
 namespace {
@@ -120,8 +118,11 @@ absl::StatusOr<FfnResult> CpuLane::Run(int layer, size_t tokens,
                      ", got ", tokens));
   }
   const CpuLayer& weights = found->second;
-  const FfnPath path = ChoosePath(execution, weights.active_density.Expected());
-  WidenInput(tokens);
+  // The sparse path uses the kernels of the dense one wherever tokens need so
+  // many of the same neurons that these are faster: it is never the slower one.
+  const FfnPath path =
+      execution == Execution::kDense ? FfnPath::kDense : FfnPath::kSparse;
+  WidenStates(input(tokens), hidden_states(tokens));
   Gate(weights, tokens);
   JoinParts(tokens);
   const Clock::time_point gate_done = Clock::now();
@@ -129,11 +130,6 @@ absl::StatusOr<FfnResult> CpuLane::Run(int layer, size_t tokens,
   const Clock::time_point up_done = Clock::now();
   Down(weights, tokens, path);
   const Clock::time_point down_done = Clock::now();
-  const uint64_t active = std::accumulate(
-      active_.begin(), active_.begin() + static_cast<ptrdiff_t>(tokens),
-      uint64_t{0});
-  weights.active_density.Update(static_cast<float>(active) /
-                                static_cast<float>(tokens * neurons_));
 
   FfnResult result;
   result.output = {packed_y_.empty() ? Floats(y_) : packed_y_.data(), tokens,
@@ -148,23 +144,15 @@ absl::StatusOr<FfnResult> CpuLane::Run(int layer, size_t tokens,
   return result;
 }
 
-void CpuLane::WidenInput(size_t tokens) {
-  const ConstMatrix rows = input(tokens);
-  for (size_t t = 0; t < tokens; ++t) {
-    Convert(
-        {rows.row(t), 1, hidden_size_, rows.dtype},
-        {Floats(x_) + t * padded_cols_, 1, hidden_size_, DataType::kFloat32});
-  }
-}
-
 void CpuLane::Gate(const CpuLayer& layer, size_t tokens) {
   const size_t max_tokens = model_.config.max_batch_tokens;
   std::fill(part_active_.begin(), part_active_.end(), 0);
   model_.pool.Run(neuron_parts_, [&](size_t part) {
     const auto [begin, end] =
         PartOf(neurons_, neuron_parts_, part, kMinNeuronsPerPart);
-    DotAll(layer.gate_proj, hidden_states(tokens), begin, end, s_.data(),
-           neurons_);
+    DotRows({layer.gate_proj, hidden_states(tokens), nullptr, nullptr,
+             s_.data(), neurons_},
+            begin, end);
     part_union_[part] = SelectActive(
         {s_.data(), tokens, neurons_}, model_.config.threshold, begin, end,
         &part_active_[part * max_tokens], union_.data() + begin);
@@ -196,13 +184,9 @@ void CpuLane::Up(const CpuLayer& layer, size_t tokens, FfnPath path) {
     const auto [begin, end] =
         PartOf(count, neuron_parts_, part, kMinNeuronsPerPart);
     if (begin == end) return;
-    if (sparse) {
-      DotActive(layer.up_proj, hidden_states(tokens),
-                {list, s_.data(), h_.data(), neurons_}, begin, end);
-    } else {
-      DotAll(layer.up_proj, hidden_states(tokens), begin, end, h_.data(),
-             neurons_);
-    }
+    DotRows({layer.up_proj, hidden_states(tokens), list,
+             sparse ? s_.data() : nullptr, h_.data(), neurons_},
+            begin, end);
     for (size_t t = 0; t < tokens; ++t) {
       const float* scores = s_.data() + t * neurons_;
       GateProducts(model_.config.activation, sparse ? scores : scores + begin,

@@ -29,7 +29,6 @@ class CpuLane : public FfnLane {
   absl::Status Allocate();
 
   // Each computes for the first `tokens` rows; in this order.
-  void WidenInput(size_t tokens);
   void Gate(const CpuLayer& layer, size_t tokens);
   void Up(const CpuLayer& layer, size_t tokens, FfnPath path);
   void Down(const CpuLayer& layer, size_t tokens, FfnPath path);

@@ -6,7 +6,6 @@
 
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/packed_matrix.h"
-#include "kernels/cpu/path_choice.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/ffn_backend.h"
 
@@ -17,10 +16,9 @@ struct CpuLayer {
   PackedMatrix gate_proj;
   PackedMatrix up_proj;
   PackedMatrix down_proj;
-  mutable ActiveDensity active_density;
 };
 
-// Constant while lanes run, but for the density estimates, which are atomic.
+// Constant while lanes run, but for the threads.
 struct CpuModel {
   CpuModel(const FfnConfig& c, int threads) : config(c), pool(threads) {}
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+
+#include "kernels/cpu/sharing.h"
 
 // Vectors of unknown size cannot stand in arrays.
 #undef HWY_DISABLED_TARGETS
@@ -10,186 +13,202 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/dot_kernels.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/element-inl.h"
+#include "kernels/cpu/column_pairs-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sparse_ffn::cpu::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-namespace element = sparse_ffn::HWY_NAMESPACE;
 
-// At most the 16 floats that the padding of a row allows.
-using D = hn::CappedTag<float, 16>;
-using V = hn::Vec<D>;
-
-constexpr size_t kRowsOfOneToken = 4;
-constexpr size_t kRowsOfManyTokens = 2;
-constexpr size_t kTokenBlock = 4;
 // Rows that stay in the second-level cache while each token takes its own.
-constexpr size_t kActiveBlock = 32;
+constexpr size_t kRowBlock = 32;
+// Tokens that share each weight. With more sums at a time than those of four
+// tokens and two rows, compilers keep some outside of the registers.
+constexpr size_t kTokenGroup = 4;
+constexpr size_t kMaxRows = 8;
 
-using Rows = std::array<const uint8_t*, kRowsOfOneToken>;
-using Inputs = std::array<const float*, kTokenBlock>;
-using Sums = std::array<std::array<float, kTokenBlock>, kRowsOfOneToken>;
+// Rows whose sums are made together, for a group of `tokens`.
+constexpr size_t RowsAtATime(size_t tokens) {
+  return tokens == 1 ? kMaxRows : tokens == 2 ? 3 : 2;
+}
 
+// Some rows of a block: addresses and places in the task's list.
+struct RowList {
+  std::array<const uint8_t*, kRowBlock> rows;
+  std::array<uint32_t, kRowBlock> places;
+  size_t count = 0;
+};
+
+// How many tokens need the row at each place of a block.
+using Needs = std::array<uint32_t, kRowBlock>;
+
+size_t NeuronAt(const DotTask& task, size_t place) {
+  return task.neurons == nullptr ? place : task.neurons[place];
+}
+
+// The dot products of kRows rows of `list` from `at` on with kTokens tokens.
 template <DataType kType, size_t kRows, size_t kTokens>
-HWY_INLINE void DotBlock(const Rows& rows, const Inputs& inputs, size_t cols,
-                         Sums& out) {
+HWY_INLINE void DotTile(const DotTask& task, const RowList& list, size_t at,
+                        size_t first_token) {
   const D d;
+  const uint8_t* rows[kRows];
+  const float* inputs[kTokens];
   V sums[kRows][kTokens];
+  for (size_t t = 0; t < kTokens; ++t) inputs[t] = task.x.row(first_token + t);
   for (size_t r = 0; r < kRows; ++r) {
+    rows[r] = list.rows[at + r];
     for (size_t t = 0; t < kTokens; ++t) sums[r][t] = hn::Zero(d);
   }
   const size_t lanes = hn::Lanes(d);
-  for (size_t c = 0; c < cols; c += lanes) {
-    V weights[kRows];
+  for (size_t c = 0; c < task.x.padded_cols; c += 2 * lanes) {
+    V first[kRows];
+    V second[kRows];
     for (size_t r = 0; r < kRows; ++r) {
-      weights[r] =
-          element::LoadFloats<kType>(d, rows[r] + c * DataTypeBytes(kType));
+      LoadPair<kType>(rows[r] + c * DataTypeBytes(kType), first[r], second[r]);
     }
     for (size_t t = 0; t < kTokens; ++t) {
-      const V x = hn::Load(d, inputs[t] + c);
+      const V x0 = hn::Load(d, inputs[t] + c);
+      const V x1 = hn::Load(d, inputs[t] + c + lanes);
       for (size_t r = 0; r < kRows; ++r) {
-        sums[r][t] = hn::MulAdd(weights[r], x, sums[r][t]);
+        sums[r][t] = hn::MulAdd(first[r], x0, sums[r][t]);
+        sums[r][t] = hn::MulAdd(second[r], x1, sums[r][t]);
       }
     }
   }
   for (size_t r = 0; r < kRows; ++r) {
     for (size_t t = 0; t < kTokens; ++t) {
-      out[r][t] = hn::GetLane(hn::SumOfLanes(d, sums[r][t]));
+      task.sums[(first_token + t) * task.stride + list.places[at + r]] =
+          hn::GetLane(hn::SumOfLanes(d, sums[r][t]));
     }
   }
 }
 
-template <DataType kType, size_t kRows>
-void DotTokens(const Rows& rows, const Inputs& inputs, size_t tokens,
-               size_t cols, Sums& out) {
-  switch (tokens) {
-    case 1:
-      return DotBlock<kType, kRows, 1>(rows, inputs, cols, out);
-    case 2:
-      return DotBlock<kType, kRows, 2>(rows, inputs, cols, out);
-    case 3:
-      return DotBlock<kType, kRows, 3>(rows, inputs, cols, out);
-    default:
-      return DotBlock<kType, kRows, 4>(rows, inputs, cols, out);
+// The rows of the list from `at` on: kRows at a time, then fewer.
+template <DataType kType, size_t kRows, size_t kTokens>
+HWY_INLINE void DotList(const DotTask& task, const RowList& list, size_t at,
+                        size_t first_token) {
+  for (; at + kRows <= list.count; at += kRows) {
+    DotTile<kType, kRows, kTokens>(task, list, at, first_token);
+  }
+  if constexpr (kRows > 1) {
+    DotList<kType, kRows / 2, kTokens>(task, list, at, first_token);
   }
 }
 
-template <DataType kType, size_t kRows>
-HWY_INLINE void DotRowsAllTokens(const PackedMatrix& weights,
-                                 const HiddenStates& x, size_t first,
-                                 float* scores, size_t scores_stride) {
-  Rows rows = {};
-  for (size_t r = 0; r < kRows; ++r) rows[r] = weights.row(first + r);
-  Inputs inputs = {};
-  Sums sums;
-  for (size_t t = 0; t < x.tokens; t += kTokenBlock) {
-    const size_t count = std::min(kTokenBlock, x.tokens - t);
-    for (size_t i = 0; i < count; ++i) inputs[i] = x.row(t + i);
-    DotTokens<kType, kRows>(rows, inputs, count, x.padded_cols, sums);
-    for (size_t i = 0; i < count; ++i) {
-      for (size_t r = 0; r < kRows; ++r) {
-        scores[(t + i) * scores_stride + first + r] = sums[r][i];
-      }
+// For the tokens [first, first + kTokens) and the places [begin, end).
+template <size_t kTokens>
+void CountNeeds(const DotTask& task, size_t first, size_t begin, size_t end,
+                Needs& needs) {
+  if (task.scores == nullptr) {
+    needs.fill(kTokens);
+    return;
+  }
+  const float* scores = task.scores + first * task.stride;
+  for (size_t i = begin; i < end; ++i) {
+    const size_t neuron = NeuronAt(task, i);
+    uint32_t count = 0;
+    for (size_t t = 0; t < kTokens; ++t) {
+      count += scores[t * task.stride + neuron] != 0 ? 1 : 0;
+    }
+    needs[i - begin] = count;
+  }
+}
+
+// The rows at the places [begin, end) that are needed.
+void FindRows(const DotTask& task, size_t begin, size_t end, const Needs& needs,
+              RowList& list) {
+  list.count = 0;
+  for (size_t i = begin; i < end; ++i) {
+    list.rows[list.count] = task.weights.row(NeuronAt(task, i));
+    list.places[list.count] = static_cast<uint32_t>(i);
+    list.count += needs[i - begin] != 0 ? 1 : 0;
+  }
+}
+
+// The places [begin, end), at most kRowBlock, for kTokens tokens from `first`
+// on, together or one by one.
+template <DataType kType, size_t kTokens>
+void DotGroup(const DotTask& task, size_t first, size_t begin, size_t end) {
+  Needs needs;
+  CountNeeds<kTokens>(task, first, begin, end, needs);
+  if (kTokens == 1 || SharingPays(needs.data(), end - begin, kTokens)) {
+    RowList list;
+    FindRows(task, begin, end, needs, list);
+    return DotList<kType, RowsAtATime(kTokens), kTokens>(task, list, 0, first);
+  }
+  for (size_t t = first; t < first + kTokens; ++t) {
+    DotGroup<kType, 1>(task, t, begin, end);
+  }
+}
+
+template <DataType kType>
+void DotBlock(const DotTask& task, size_t begin, size_t end) {
+  for (size_t first = 0; first < task.x.tokens; first += kTokenGroup) {
+    switch (task.x.tokens - first) {
+      case 1:
+        DotGroup<kType, 1>(task, first, begin, end);
+        break;
+      case 2:
+        DotGroup<kType, 2>(task, first, begin, end);
+        break;
+      case 3:
+        DotGroup<kType, 3>(task, first, begin, end);
+        break;
+      default:
+        DotGroup<kType, kTokenGroup>(task, first, begin, end);
     }
   }
 }
 
 template <DataType kType>
-void DotAllOf(const PackedMatrix& weights, const HiddenStates& x, size_t begin,
-              size_t end, float* scores, size_t scores_stride) {
-  size_t j = begin;
-  if (x.tokens == 1) {
-    for (; j + kRowsOfOneToken <= end; j += kRowsOfOneToken) {
-      DotRowsAllTokens<kType, kRowsOfOneToken>(weights, x, j, scores,
-                                               scores_stride);
-    }
-  } else {
-    for (; j + kRowsOfManyTokens <= end; j += kRowsOfManyTokens) {
-      DotRowsAllTokens<kType, kRowsOfManyTokens>(weights, x, j, scores,
-                                                 scores_stride);
-    }
-  }
-  for (; j < end; ++j) {
-    DotRowsAllTokens<kType, 1>(weights, x, j, scores, scores_stride);
+void DotRowsOf(const DotTask& task, size_t begin, size_t end) {
+  for (size_t i = begin; i < end; i += kRowBlock) {
+    DotBlock<kType>(task, i, std::min(i + kRowBlock, end));
   }
 }
 
-void DotAllAny(const PackedMatrix& weights, const HiddenStates& x, size_t begin,
-               size_t end, float* scores, size_t scores_stride) {
-  switch (weights.dtype) {
+void DotRowsAny(const DotTask& task, size_t begin, size_t end) {
+  switch (task.weights.dtype) {
     case DataType::kFloat32:
-      return DotAllOf<DataType::kFloat32>(weights, x, begin, end, scores,
-                                          scores_stride);
+      return DotRowsOf<DataType::kFloat32>(task, begin, end);
     case DataType::kFloat16:
-      return DotAllOf<DataType::kFloat16>(weights, x, begin, end, scores,
-                                          scores_stride);
+      return DotRowsOf<DataType::kFloat16>(task, begin, end);
     case DataType::kBFloat16:
-      return DotAllOf<DataType::kBFloat16>(weights, x, begin, end, scores,
-                                           scores_stride);
+      return DotRowsOf<DataType::kBFloat16>(task, begin, end);
   }
 }
 
 template <DataType kType>
-HWY_INLINE void DotOneToken(const PackedMatrix& weights, const float* x,
-                            const ActiveDots& dots, float* sums,
-                            const uint32_t* places, size_t count) {
-  Rows rows = {};
-  for (size_t r = 0; r < count; ++r) {
-    rows[r] = weights.row(dots.neurons[places[r]]);
+void WidenRow(const uint8_t* from, size_t count, size_t padded, float* to) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  const auto widen = [&](const uint8_t* pair, size_t c) {
+    V first;
+    V second;
+    LoadPair<kType>(pair, first, second);
+    hn::Store(first, d, to + c);
+    hn::Store(second, d, to + c + lanes);
+  };
+  size_t c = 0;
+  for (; c + 2 * lanes <= count; c += 2 * lanes) {
+    widen(from + c * DataTypeBytes(kType), c);
   }
-  Sums out;
-  const Inputs inputs = {x};
-  switch (count) {
-    case 1:
-      DotBlock<kType, 1, 1>(rows, inputs, weights.padded_cols, out);
-      break;
-    case 2:
-      DotBlock<kType, 2, 1>(rows, inputs, weights.padded_cols, out);
-      break;
-    case 3:
-      DotBlock<kType, 3, 1>(rows, inputs, weights.padded_cols, out);
-      break;
-    default:
-      DotBlock<kType, 4, 1>(rows, inputs, weights.padded_cols, out);
-      break;
-  }
-  for (size_t r = 0; r < count; ++r) sums[places[r]] = out[r][0];
-}
-
-template <DataType kType>
-void DotActiveOf(const PackedMatrix& weights, const HiddenStates& x,
-                 const ActiveDots& dots, size_t begin, size_t end) {
-  for (size_t block = begin; block < end; block += kActiveBlock) {
-    const size_t block_end = std::min(block + kActiveBlock, end);
-    for (size_t t = 0; t < x.tokens; ++t) {
-      const float* scores = dots.scores + t * dots.stride;
-      float* sums = dots.sums + t * dots.stride;
-      std::array<uint32_t, kActiveBlock> places;
-      size_t count = 0;
-      for (size_t i = block; i < block_end; ++i) {
-        sums[i] = 0;
-        if (scores[dots.neurons[i]] != 0) {
-          places[count++] = static_cast<uint32_t>(i);
-        }
-      }
-      for (size_t p = 0; p < count; p += kRowsOfOneToken) {
-        DotOneToken<kType>(weights, x.row(t), dots, sums, &places[p],
-                           std::min(kRowsOfOneToken, count - p));
-      }
-    }
+  for (; c < padded; c += 2 * lanes) {
+    std::array<uint8_t, 2 * hn::MaxLanes(D()) * sizeof(float)> rest = {};
+    const size_t left = c < count ? count - c : 0;
+    std::memcpy(rest.data(), from + (count - left) * DataTypeBytes(kType),
+                left * DataTypeBytes(kType));
+    widen(rest.data(), c);
   }
 }
 
-void DotActiveAny(const PackedMatrix& weights, const HiddenStates& x,
-                  const ActiveDots& dots, size_t begin, size_t end) {
-  switch (weights.dtype) {
+void WidenRowAny(DataType dtype, const uint8_t* from, size_t count,
+                 size_t padded, float* to) {
+  switch (dtype) {
     case DataType::kFloat32:
-      return DotActiveOf<DataType::kFloat32>(weights, x, dots, begin, end);
+      return WidenRow<DataType::kFloat32>(from, count, padded, to);
     case DataType::kFloat16:
-      return DotActiveOf<DataType::kFloat16>(weights, x, dots, begin, end);
+      return WidenRow<DataType::kFloat16>(from, count, padded, to);
     case DataType::kBFloat16:
-      return DotActiveOf<DataType::kBFloat16>(weights, x, dots, begin, end);
+      return WidenRow<DataType::kBFloat16>(from, count, padded, to);
   }
 }
 
@@ -200,20 +219,21 @@ HWY_AFTER_NAMESPACE();
 namespace sparse_ffn::cpu {
 namespace {
 
-HWY_EXPORT(DotAllAny);
-HWY_EXPORT(DotActiveAny);
+HWY_EXPORT(DotRowsAny);
+HWY_EXPORT(WidenRowAny);
 
 }  // namespace
 
-void DotAll(const PackedMatrix& weights, const HiddenStates& x, size_t begin,
-            size_t end, float* scores, size_t scores_stride) {
-  HWY_DYNAMIC_DISPATCH(DotAllAny)
-  (weights, x, begin, end, scores, scores_stride);
+void DotRows(const DotTask& task, size_t begin, size_t end) {
+  HWY_DYNAMIC_DISPATCH(DotRowsAny)(task, begin, end);
 }
 
-void DotActive(const PackedMatrix& weights, const HiddenStates& x,
-               const ActiveDots& dots, size_t begin, size_t end) {
-  HWY_DYNAMIC_DISPATCH(DotActiveAny)(weights, x, dots, begin, end);
+void WidenStates(ConstMatrix rows, const HiddenStates& x) {
+  for (size_t t = 0; t < x.tokens; ++t) {
+    HWY_DYNAMIC_DISPATCH(WidenRowAny)
+    (rows.dtype, static_cast<const uint8_t*>(rows.row(t)), rows.cols,
+     x.padded_cols, x.row(t));
+  }
 }
 
 }  // namespace sparse_ffn::cpu

@@ -8,36 +8,42 @@
 #include <cstdint>
 
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/matrix.h"
 
 namespace sparse_ffn::cpu {
 
-// The hidden states of a batch, widened: rows of padded_cols floats, 64-byte
-// aligned, zero beyond hidden_size.
+// The hidden states of a batch as WidenStates leaves them.
 struct HiddenStates {
-  const float* data = nullptr;  // [tokens, padded_cols]
+  float* data = nullptr;  // [tokens, padded_cols], 64-byte aligned
   size_t tokens = 0;
   size_t padded_cols = 0;
 
-  const float* row(size_t token) const { return data + token * padded_cols; }
+  float* row(size_t token) const { return data + token * padded_cols; }
 };
 
-// scores[t * scores_stride + j] = weights row j · x row t, for every token t
-// and each neuron j in [begin, end).
-void DotAll(const PackedMatrix& weights, const HiddenStates& x, size_t begin,
-            size_t end, float* scores, size_t scores_stride);
+// Writes `rows` [x.tokens, hidden_size] to x as floats, zero beyond
+// hidden_size. The order of the columns is that of the dot products of weights
+// of the same type.
+void WidenStates(ConstMatrix rows, const HiddenStates& x);
 
-// Which dot products DotActive is to compute, and where it puts them.
-struct ActiveDots {
-  const uint32_t* neurons = nullptr;  // The union list.
-  const float* scores = nullptr;      // [tokens, stride], 0 where inactive
-  float* sums = nullptr;              // [tokens, stride], by place in the list
+// Which dot products to compute, and where to put them.
+struct DotTask {
+  PackedMatrix weights;
+  HiddenStates x;
+  // The rows to use, ascending; null for all of them. A place is an index into
+  // this list.
+  const uint32_t* neurons = nullptr;
+  // [tokens, stride]: 0 where token t does not need neuron j; null where every
+  // token needs every one.
+  const float* scores = nullptr;
+  float* sums = nullptr;  // [tokens, stride]
   size_t stride = 0;
 };
 
-// sums[t, i] = weights row neurons[i] · x row t where scores[t, neurons[i]] is
-// not 0, else 0, for i in [begin, end). Reads no row that is not in the list.
-void DotActive(const PackedMatrix& weights, const HiddenStates& x,
-               const ActiveDots& dots, size_t begin, size_t end);
+// sums[t, i] = weights row neurons[i] · x row t for the places i in [begin,
+// end). Reads no row that is not in the list. Where a token does not need the
+// neuron, its sum is left undefined.
+void DotRows(const DotTask& task, size_t begin, size_t end);
 
 }  // namespace sparse_ffn::cpu
 

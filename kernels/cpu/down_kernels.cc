@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/cpu/sharing.h"
+
 // Vectors of unknown size cannot stand in arrays.
 #undef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
@@ -10,78 +12,175 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/down_kernels.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/element-inl.h"
+#include "kernels/cpu/column_pairs-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sparse_ffn::cpu::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-namespace element = sparse_ffn::HWY_NAMESPACE;
-
-using D = hn::CappedTag<float, 16>;
-using V = hn::Vec<D>;
-
-constexpr size_t kRowGroup = 8;
+constexpr size_t kMaxRows = 8;    // Added at a time.
 constexpr int kPrefetchToL2 = 2;  // Third argument of __builtin_prefetch.
 // With many tokens: as much of a row as lets a block of rows stay in the
 // second-level cache while each token takes its own.
-constexpr size_t kTileCols = 1024;
+constexpr size_t kTileCols = 2048;
 constexpr size_t kRowBlock = 64;
+// Tokens that share each weight.
+constexpr size_t kTokenGroup = 4;
 
-// The rows of one block that a token needs, with their scales.
-struct Group {
+// Brings columns from the order of LoadPair into their own. Adding 0 leaves
+// only one kind of zero, whether zeros were added to it or not.
+template <DataType kType>
+void PutInOrder(float* row, size_t begin, size_t end) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t c = begin; c < end; c += 2 * lanes) {
+    StorePairInOrder<kType>(hn::Add(hn::Load(d, row + c), hn::Zero(d)),
+                            hn::Add(hn::Load(d, row + c + lanes), hn::Zero(d)),
+                            row + c);
+  }
+}
+
+struct Range {
+  size_t begin;
+  size_t end;
+};
+
+// How many tokens need the row at each place of a block.
+using Needs = std::array<uint32_t, kRowBlock>;
+
+// The rows of one block that a group of tokens needs, with their scales.
+struct RowList {
   std::array<const uint8_t*, kRowBlock> rows;
-  std::array<float, kRowBlock> scales;
+  std::array<std::array<float, kTokenGroup>, kRowBlock> scales;
   size_t count = 0;
 };
 
-// Adds kRows rows of `group` from `first` on, and fetches the ones after them,
-// which the processor cannot guess.
-template <DataType kType, size_t kRows>
-HWY_INLINE void AddRows(const Group& group, size_t first, size_t begin,
-                        size_t end, float* output) {
+// Adds kRows rows of `list` from `at` on to the columns of kTokens outputs, and
+// fetches the rows after them, which the processor cannot guess.
+template <DataType kType, size_t kRows, size_t kTokens>
+HWY_INLINE void AddRows(const RowList& list, size_t at, Range cols,
+                        float* output, size_t stride) {
   constexpr size_t kBytes = DataTypeBytes(kType);
-  constexpr size_t kLineCols = kAlignmentBytes / kBytes;
   const D d;
-  V scales[kRows];
+  const size_t lanes = hn::Lanes(d);
   const uint8_t* rows[kRows];
   const uint8_t* next[kRows];
+  V scales[kRows];  // Of one token; those of more do not fit the registers.
   for (size_t r = 0; r < kRows; ++r) {
-    scales[r] = hn::Set(d, group.scales[first + r]);
-    rows[r] = group.rows[first + r];
-    next[r] = group.rows[std::min(first + r + kRows, group.count - 1)];
+    scales[r] = hn::Set(d, list.scales[at + r][0]);
+    rows[r] = list.rows[at + r];
+    next[r] = list.rows[std::min(at + r + kRows, list.count - 1)];
   }
-  const size_t lanes = hn::Lanes(d);
-  for (size_t line = begin; line < end; line += kLineCols) {
-    for (size_t r = 0; r < kRows; ++r) {
-      __builtin_prefetch(next[r] + line * kBytes, 0, kPrefetchToL2);
+  for (size_t c = cols.begin; c < cols.end; c += 2 * lanes) {
+    V sums[kTokens][2];
+    for (size_t t = 0; t < kTokens; ++t) {
+      sums[t][0] = hn::Load(d, output + t * stride + c);
+      sums[t][1] = hn::Load(d, output + t * stride + c + lanes);
     }
-    for (size_t c = line; c < line + kLineCols; c += lanes) {
-      V sum = hn::Load(d, output + c);
-      for (size_t r = 0; r < kRows; ++r) {
-        sum = hn::MulAdd(scales[r],
-                         element::LoadFloats<kType>(d, rows[r] + c * kBytes),
-                         sum);
+    for (size_t r = 0; r < kRows; ++r) {
+      for (size_t b = 0; b < 2 * lanes * kBytes; b += kAlignmentBytes) {
+        __builtin_prefetch(next[r] + c * kBytes + b, 0, kPrefetchToL2);
       }
-      hn::Store(sum, d, output + c);
+      V first;
+      V second;
+      LoadPair<kType>(rows[r] + c * kBytes, first, second);
+      for (size_t t = 0; t < kTokens; ++t) {
+        const V scale =
+            kTokens == 1 ? scales[r] : hn::Set(d, list.scales[at + r][t]);
+        sums[t][0] = hn::MulAdd(scale, first, sums[t][0]);
+        sums[t][1] = hn::MulAdd(scale, second, sums[t][1]);
+      }
+    }
+    for (size_t t = 0; t < kTokens; ++t) {
+      hn::Store(sums[t][0], d, output + t * stride + c);
+      hn::Store(sums[t][1], d, output + t * stride + c + lanes);
     }
   }
 }
 
-template <DataType kType>
-void AddBlock(const DownTask& task, size_t block, size_t block_end,
-              const float* gated, size_t begin, size_t end, float* output) {
-  Group group;
-  for (size_t i = block; i < block_end; ++i) {
-    if (task.skip_zeros && gated[i] == 0) continue;
-    group.rows[group.count] =
+// The rows of the list from `at` on: kRows at a time, then fewer.
+template <DataType kType, size_t kRows, size_t kTokens>
+HWY_INLINE void AddList(const RowList& list, size_t at, Range cols,
+                        float* output, size_t stride) {
+  for (; at + kRows <= list.count; at += kRows) {
+    AddRows<kType, kRows, kTokens>(list, at, cols, output, stride);
+  }
+  if constexpr (kRows > 1) {
+    AddList<kType, kRows / 2, kTokens>(list, at, cols, output, stride);
+  }
+}
+
+// For the tokens [first, first + kTokens) and the places [begin, end).
+template <size_t kTokens>
+void CountNeeds(const DownTask& task, size_t first, size_t begin, size_t end,
+                Needs& needs) {
+  if (!task.skip_zeros) {
+    needs.fill(kTokens);
+    return;
+  }
+  const float* gated = task.gated + first * task.gated_stride;
+  for (size_t i = begin; i < end; ++i) {
+    uint32_t count = 0;
+    for (size_t t = 0; t < kTokens; ++t) {
+      count += gated[t * task.gated_stride + i] != 0 ? 1 : 0;
+    }
+    needs[i - begin] = count;
+  }
+}
+
+// The rows at the places [begin, end) that are needed, with their scales.
+template <size_t kTokens>
+void FindRows(const DownTask& task, size_t first, size_t begin, size_t end,
+              const Needs& needs, RowList& list) {
+  const float* gated = task.gated + first * task.gated_stride;
+  list.count = 0;
+  for (size_t i = begin; i < end; ++i) {
+    list.rows[list.count] =
         task.weights.row(task.neurons == nullptr ? i : size_t{task.neurons[i]});
-    group.scales[group.count++] = gated[i];
+    for (size_t t = 0; t < kTokens; ++t) {
+      list.scales[list.count][t] = gated[t * task.gated_stride + i];
+    }
+    list.count += needs[i - begin] != 0 ? 1 : 0;
   }
-  size_t i = 0;
-  for (; i + kRowGroup <= group.count; i += kRowGroup) {
-    AddRows<kType, kRowGroup>(group, i, begin, end, output);
+}
+
+// Adds the rows at the places of `block`, at most kRowBlock, to the columns of
+// kTokens outputs from `first` on, together or one by one.
+template <DataType kType, size_t kTokens>
+void AddGroup(const DownTask& task, size_t first, Range block, Range cols) {
+  // Else 0 times a row that a token does not need might be NaN.
+  const bool may_share = !task.skip_zeros || task.weights.finite;
+  Needs needs;
+  CountNeeds<kTokens>(task, first, block.begin, block.end, needs);
+  if (kTokens == 1 ||
+      (may_share &&
+       SharingPays(needs.data(), block.end - block.begin, kTokens))) {
+    RowList list;
+    FindRows<kTokens>(task, first, block.begin, block.end, needs, list);
+    const size_t stride = task.weights.padded_cols;
+    return AddList<kType, kMaxRows, kTokens>(
+        list, 0, cols, task.output + first * stride, stride);
   }
-  for (; i < group.count; ++i) AddRows<kType, 1>(group, i, begin, end, output);
+  for (size_t t = first; t < first + kTokens; ++t) {
+    AddGroup<kType, 1>(task, t, block, cols);
+  }
+}
+
+template <DataType kType>
+void AddBlock(const DownTask& task, Range block, Range cols) {
+  for (size_t first = 0; first < task.tokens; first += kTokenGroup) {
+    switch (task.tokens - first) {
+      case 1:
+        AddGroup<kType, 1>(task, first, block, cols);
+        break;
+      case 2:
+        AddGroup<kType, 2>(task, first, block, cols);
+        break;
+      case 3:
+        AddGroup<kType, 3>(task, first, block, cols);
+        break;
+      default:
+        AddGroup<kType, kTokenGroup>(task, first, block, cols);
+    }
+  }
 }
 
 template <DataType kType>
@@ -93,11 +192,10 @@ void SumTile(const DownTask& task, size_t begin, size_t end) {
   }
   for (size_t block = 0; block < task.count; block += kRowBlock) {
     const size_t block_end = std::min(block + kRowBlock, task.count);
-    for (size_t t = 0; t < task.tokens; ++t) {
-      AddBlock<kType>(task, block, block_end,
-                      task.gated + t * task.gated_stride, begin, end,
-                      task.output + t * stride);
-    }
+    AddBlock<kType>(task, {block, block_end}, {begin, end});
+  }
+  for (size_t t = 0; t < task.tokens; ++t) {
+    PutInOrder<kType>(task.output + t * stride, begin, end);
   }
 }
 

@@ -1,6 +1,7 @@
 // Step 3: rows of down_proj, scaled and summed. Each output is one chain of
-// sums over the neurons in ascending order, so that its bits do not depend on
-// the batch or on how the columns are shared among threads.
+// sums over the neurons in ascending order, to which a neuron that the token
+// does not need adds nothing or 0, so that its bits do not depend on the batch
+// or on how the columns are shared among threads.
 #ifndef SPARSE_FFN_KERNELS_CPU_DOWN_KERNELS_H_
 #define SPARSE_FFN_KERNELS_CPU_DOWN_KERNELS_H_
 
@@ -16,10 +17,10 @@ struct DownTask {
   // Rows to sum, ascending; null for the rows 0 to count - 1.
   const uint32_t* neurons = nullptr;
   size_t count = 0;
-  // h by place in the list: [tokens, gated_stride]. Where `skip_zeros` is set,
-  // a row is read for a token only if h is not 0 there.
+  // h by place in the list: [tokens, gated_stride].
   const float* gated = nullptr;
   size_t gated_stride = 0;
+  // Whether a row counts for a token only if h is not 0 there.
   bool skip_zeros = true;
   size_t tokens = 0;
   float* output = nullptr;  // [tokens, weights.padded_cols], 64-byte aligned

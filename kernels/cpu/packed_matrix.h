@@ -28,6 +28,7 @@ struct PackedMatrix {
   size_t stride_bytes = 0;
   size_t padded_cols = 0;
   DataType dtype = DataType::kFloat32;
+  bool finite = false;  // No element is infinite or NaN.
 
   const uint8_t* row(size_t i) const { return data + i * stride_bytes; }
 };

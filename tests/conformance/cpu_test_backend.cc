@@ -4,11 +4,9 @@ namespace sparse_ffn {
 
 const TestBackendTraits& TestBackend() {
   static const TestBackendTraits traits = {
-      "cpu",
-      {DataType::kBFloat16, DataType::kFloat16, DataType::kFloat32},
-      false,
-      true,
-      {}};
+      "cpu", {DataType::kBFloat16, DataType::kFloat16, DataType::kFloat32},
+      false, true,
+      true,  {}};
   return traits;
 }
 

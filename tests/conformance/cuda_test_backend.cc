@@ -8,6 +8,7 @@ const TestBackendTraits& TestBackend() {
       {DataType::kBFloat16, DataType::kFloat16},
       true,
       false,
+      false,
       {SparseForm::kSteps, SparseForm::kFused, SparseForm::kFusedPortable}};
   return traits;
 }

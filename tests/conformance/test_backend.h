@@ -18,6 +18,9 @@ struct TestBackendTraits {
   bool rounds_gated;
   // Whether equal batches give equal bits.
   bool repeats_bit_for_bit;
+  // Whether the bits of a token depend on its hidden states and the weights
+  // alone.
+  bool independent_of_batch;
   // Ways to run one token, beside the backend's own choice.
   std::vector<SparseForm> sparse_forms;
 };
