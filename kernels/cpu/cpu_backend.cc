@@ -12,6 +12,7 @@
 #include "kernels/cpu/cpu_lane.h"
 #include "kernels/cpu/cpu_model.h"
 #include "kernels/cpu/host_info.h"
+#include "kernels/deterministic_lane.h"
 #include "kernels/ffn_backend.h"
 #include "kernels/ffn_checks.h"
 
@@ -52,7 +53,9 @@ class CpuBackend : public FfnBackend {
 
   absl::Status AddLayer(int layer, const FfnWeights& weights) override;
   absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
-    return cpu::CpuLane::New(model_);
+    auto lane = cpu::CpuLane::New(model_);
+    if (!lane.ok() || !model_.config.deterministic) return lane;
+    return NewDeterministicLane(*std::move(lane), model_.config);
   }
 
  private:
