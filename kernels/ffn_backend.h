@@ -60,6 +60,15 @@ struct FfnConfig {
   DataType weights_dtype = DataType::kBFloat16;
   Activation activation = Activation::kRelu;
   float threshold = 0;  // Finite, >= 0; 0 unless activation is kFatRelu.
+  // Whether a token's row of the output depends, to the bit, on nothing but the
+  // weights, its hidden state, the execution asked for, the device and the
+  // version of the software: not on the other tokens of its batch, its place
+  // among them, what ran before, max_batch_tokens or the number of threads. To
+  // the device belong the vector instructions of the portable backend and the
+  // version of cuBLAS on CUDA. The portable backend is always so. CUDA then runs
+  // each token as a batch of its own: a batch takes as long as its tokens one
+  // after the other and shares no reading of weights; kAuto is kSparse.
+  bool deterministic = false;
 };
 
 // What both backends accept, at most.
@@ -88,10 +97,15 @@ struct PathCost {
 // Of one batch. Durations in nanoseconds, 0 where not measured. The activation,
 // the threshold and the choice of the active neurons count to gate_ns on the
 // portable backend and to up_ns on CUDA, where they open step 2. The fused path
-// has no steps to measure.
+// has no steps to measure, and on CUDA a deterministic backend measures none.
 struct FfnStats {
   absl::Span<const uint32_t> active_neurons;  // [tokens]; the lane owns it.
-  uint32_t union_active_neurons = 0;          // Active for at least one token.
+  // Active for at least one token; the largest of active_neurons where
+  // one_by_one.
+  uint32_t union_active_neurons = 0;
+  // Whether each token ran as a batch of its own, as in a deterministic CUDA
+  // backend, and read its own rows. Durations are then sums over the tokens.
+  bool one_by_one = false;
   FfnPath path = FfnPath::kSparse;
   uint64_t copy_in_ns = 0;  // Host to device, where there is such a copy.
   uint64_t gate_ns = 0;
@@ -151,7 +165,8 @@ class FfnBackend {
   // Stops after about `seconds` with what it has. Needs the memory of one lane
   // while it runs. `progress` is called between batches, after each number of
   // tokens. Not while a lane runs. Empty where the choice needs no such times,
-  // as on the portable backend. Errors are those of NewLane and Run.
+  // as on the portable and on deterministic backends. Errors are those of
+  // NewLane and Run.
   virtual absl::StatusOr<std::vector<PathCost>> MeasurePaths(
       double /*seconds*/, const std::function<void()>& /*progress*/) {
     return std::vector<PathCost>();
@@ -160,7 +175,8 @@ class FfnBackend {
   // From now on lanes choose by these times; where there are none, as before
   // the first call, by a fixed rule. Not while a lane runs. INVALID_ARGUMENT,
   // naming the entry, for times that break the limits of PathCost or come
-  // twice; FAILED_PRECONDITION for a backend with a SparseForm but kAuto.
+  // twice; FAILED_PRECONDITION for a CUDA backend that is deterministic or has
+  // a SparseForm but kAuto.
   virtual absl::Status SetPathCosts(absl::Span<const PathCost> /*costs*/) {
     return absl::OkStatus();
   }
@@ -179,7 +195,8 @@ absl::StatusOr<std::unique_ptr<FfnBackend>> NewCpuBackend(
     const FfnConfig& config, int threads);
 
 // How the CUDA backend runs sparse batches. All but kAuto are for tests, and
-// take no path costs.
+// take no path costs. Deterministic backends take all but kSteps, whose sums
+// are made in any order; there kAuto is kFused.
 enum class SparseForm : uint8_t {
   kAuto,           // fused where that is fast, but for batches that are timed
   kSteps,          // never fused

@@ -266,7 +266,7 @@ void Batcher::DeliverResult(Lane* lane, const FfnResult& result) {
   lane->queue_ns.clear();
   absl::StatusOr<FfnTaskResult> part = FfnTaskResult{};
   part->batch = &result.stats;
-  part->batch_tokens = lane->tokens;
+  part->batch_tokens = result.stats.one_by_one ? 1 : lane->tokens;
   size_t row = 0;
   for (FfnTask* task : lane->tasks) {
     const size_t tokens = task->hidden_states.rows;

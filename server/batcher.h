@@ -29,8 +29,8 @@ struct FfnTaskResult {
   ConstMatrix output;                         // float32 [tokens, hidden]
   absl::Span<const uint32_t> active_neurons;  // [tokens]
   const FfnStats* batch = nullptr;  // Of the whole batch; see BatchRecord.
-  size_t batch_tokens = 0;
-  uint64_t queue_ns = 0;  // From Submit until the batch closed.
+  size_t batch_tokens = 0;          // 1 where batch->one_by_one.
+  uint64_t queue_ns = 0;            // From Submit until the batch closed.
 };
 
 // One request. Derive from it to be told the result; the derived object is the

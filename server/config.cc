@@ -66,6 +66,11 @@ void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
       ->check(CLI::Range(0, kMaxCpuThreads))
       ->type_name("N")
       ->capture_default_str();
+  app->add_flag("--deterministic", config->deterministic,
+                "Give a token the same bits in every run and in every batch "
+                "on the same device. A GPU then runs each token by itself, so "
+                "that a batch of N takes as long as N batches of one, and "
+                "execution auto is sparse; a CPU always works so");
   app->add_option("--path-costs", config->path_costs,
                   "Times of the sparse, dense and fused paths, by which the "
                   "cuda backend chooses: read from FILE if that exists, else "
@@ -199,6 +204,15 @@ absl::Status CheckSeconds(const char* flag, double seconds, double most) {
       flag, ": ", seconds, " is not a number of seconds from 0 to ", most));
 }
 
+absl::Status CheckPathCosts(const ServerConfig& config) {
+  if (!config.deterministic || config.path_costs.empty()) {
+    return absl::OkStatus();
+  }
+  return FlagError(
+      "--path-costs: with --deterministic no path is chosen by its time; give "
+      "one of the two");
+}
+
 absl::Status Settle(const FlagText& text, ServerConfig* config) {
   if (config->model.folder.empty()) return FlagError("--model is required");
   absl::Status model = SetModelOptions(text, &config->model);
@@ -214,6 +228,8 @@ absl::Status Settle(const FlagText& text, ServerConfig* config) {
   seconds.Update(CheckSeconds("--measure-seconds", config->measure_seconds,
                               kMostMeasureSeconds));
   if (!seconds.ok()) return seconds;
+  absl::Status path_costs = CheckPathCosts(*config);
+  if (!path_costs.ok()) return path_costs;
   if (config->max_queued_tokens < config->max_batch_tokens) {
     return FlagError(absl::StrCat(
         "--max-queued-tokens ", config->max_queued_tokens,

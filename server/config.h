@@ -21,7 +21,8 @@ struct ServerConfig {
   std::string metrics;              // host:port, or empty for none.
   BackendChoice backend = BackendChoice::kAuto;
   int device = 0;
-  int threads = 0;  // 0: one for each processor.
+  int threads = 0;             // 0: one for each processor.
+  bool deterministic = false;  // As in FfnConfig.
   size_t max_batch_tokens = 256;
   size_t max_queued_tokens = 4096;
   double drain_seconds = 30;

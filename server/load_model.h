@@ -31,7 +31,8 @@ struct ModelPlan {
   Checkpoint checkpoint;
   std::string name;         // Of the checkpoint.
   std::vector<int> layers;  // To load, ascending, never empty.
-  FfnConfig config;         // max_batch_tokens is left for the caller.
+  // max_batch_tokens and deterministic are left for the caller.
+  FfnConfig config;
 };
 
 // Opens the checkpoint and settles the configuration; reads no tensor data.

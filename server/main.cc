@@ -213,6 +213,7 @@ absl::Status RunServer(const ServerConfig& config) {
   if (!plan.ok()) return plan.status();
   WarnOfAbsentLayers(config.model, *plan);
   plan->config.max_batch_tokens = config.max_batch_tokens;
+  plan->config.deterministic = config.deterministic;
   Metrics metrics(SPARSE_FFN_VERSION);
   std::unique_ptr<FfnServer> server;
   absl::Status opened = OpenAddresses(config, plan->config, &metrics, &server);

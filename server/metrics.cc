@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -84,6 +85,20 @@ std::string CompilerName() {
 
 }  // namespace
 
+// A batch as the lane ran it: as one, or as one of each token.
+struct Metrics::Work {
+  size_t batches = 1;
+  double union_active = 0;  // Summed over the batches.
+
+  explicit Work(const BatchRecord& batch)
+      : union_active(batch.stats.union_active_neurons) {
+    if (!batch.stats.one_by_one) return;
+    const absl::Span<const uint32_t> active = batch.stats.active_neurons;
+    batches = batch.tokens;
+    union_active = std::accumulate(active.begin(), active.end(), 0.0);
+  }
+};
+
 struct Metrics::LayerSeries {
   prometheus::Gauge* recent_sparsity;
   prometheus::Counter* active;
@@ -151,8 +166,9 @@ void Metrics::AddStageSeries() {
                      .Name("sparse_ffn_stage_duration_seconds")
                      .Help(
                          "Time in each stage: queue per request, the others "
-                         "per batch; stages that the backend does not "
-                         "measure stay empty")
+                         "per batch, with --deterministic over all tokens that "
+                         "were computed together; stages that the backend does "
+                         "not measure stay empty")
                      .Register(*registry_);
   for (size_t i = 0; i < kStages; ++i) {
     stages_[i] = &stages.Add({{"stage", kStageNames[i]}}, DurationBuckets());
@@ -287,19 +303,25 @@ void Metrics::RecordRejected(RejectReason reason) {
 }
 
 void Metrics::RecordBatch(const BatchRecord& batch) {
+  const Work work(batch);
   RecordStages(batch);
-  RecordWeightBytes(batch.stats);
-  batches_[static_cast<size_t>(batch.stats.path)]->Increment();
-  batch_tokens_->Observe(static_cast<double>(batch.tokens));
+  RecordWeightBytes(batch.stats.path, work);
+  const auto batches = static_cast<double>(work.batches);
+  batches_[static_cast<size_t>(batch.stats.path)]->Increment(batches);
+  const auto tokens = static_cast<double>(batch.tokens);
+  for (size_t i = 0; i < work.batches; ++i) {
+    batch_tokens_->Observe(tokens / batches);
+  }
   const auto index = static_cast<size_t>(batch.layer);
   if (index >= layers_.size() || layers_[index] == nullptr) return;
   LayerSeries* series = layers_[index].get();
-  series->batches->Increment();
-  series->tokens->Increment(static_cast<double>(batch.tokens));
+  series->batches->Increment(batches);
+  series->tokens->Increment(tokens);
   series->compute_seconds->Increment(
       static_cast<double>(batch.stats.compute_ns) * kSecondsPerNs);
-  series->union_active->Increment(batch.stats.union_active_neurons);
-  series->union_evaluated->Increment(static_cast<double>(intermediate_size_));
+  series->union_active->Increment(work.union_active);
+  series->union_evaluated->Increment(batches *
+                                     static_cast<double>(intermediate_size_));
   RecordSparsity(batch, series);
 }
 
@@ -349,16 +371,14 @@ void Metrics::RecordSparsity(const BatchRecord& batch, LayerSeries* series) {
   series->recent_sparsity->Set(series->recent);
 }
 
-void Metrics::RecordWeightBytes(const FfnStats& stats) {
+void Metrics::RecordWeightBytes(FfnPath path, const Work& work) {
   const auto row_bytes = static_cast<double>(row_bytes_);
-  const auto neurons = static_cast<double>(intermediate_size_);
-  const double used = stats.path == FfnPath::kDense
-                          ? neurons
-                          : static_cast<double>(stats.union_active_neurons);
-  bytes_read_[kGateProj]->Increment(neurons * row_bytes);
+  const auto rows = static_cast<double>(work.batches * intermediate_size_);
+  const double used = path == FfnPath::kDense ? rows : work.union_active;
+  bytes_read_[kGateProj]->Increment(rows * row_bytes);
   for (WeightMatrix matrix : {kUpProj, kDownProj}) {
     bytes_read_[matrix]->Increment(used * row_bytes);
-    bytes_skipped_[matrix]->Increment((neurons - used) * row_bytes);
+    bytes_skipped_[matrix]->Increment((rows - used) * row_bytes);
   }
 }
 

@@ -82,6 +82,7 @@ class Metrics {
 
  private:
   struct LayerSeries;
+  struct Work;
   enum Stage {
     kQueue,
     kCopyIn,
@@ -103,7 +104,7 @@ class Metrics {
   void AddLayerSeries(const std::vector<int>& layers);
   void RecordStages(const BatchRecord& batch);
   void RecordSparsity(const BatchRecord& batch, LayerSeries* series);
-  void RecordWeightBytes(const FfnStats& stats);
+  void RecordWeightBytes(FfnPath path, const Work& work);
 
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::shared_ptr<SampledMetrics> sampled_;

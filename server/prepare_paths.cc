@@ -43,6 +43,7 @@ std::string SparseUpTo(const FfnBackend& backend, size_t max_batch_tokens) {
 
 absl::StatusOr<bool> ReadPaths(const ServerConfig& config, const FfnConfig& ffn,
                                FfnBackend* backend) {
+  if (ffn.deterministic) return true;
   if (!IsCuda(*backend)) {
     if (!config.path_costs.empty()) {
       LogWarning("--path-costs is not used",

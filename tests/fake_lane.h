@@ -62,6 +62,11 @@ class FakeLaneControl {
     MutexLock lock(&mutex_);
     error_ = status;
   }
+  // From now on Run says that its tokens ran one by one.
+  void SetOneByOne() {
+    MutexLock lock(&mutex_);
+    one_by_one_ = true;
+  }
   // Called by each input(): after the batch closed, before its launch.
   void SetOnInput(std::function<void()> on_input) {
     MutexLock lock(&mutex_);
@@ -80,6 +85,11 @@ class FakeLaneControl {
     if (call) call();
   }
 
+  bool one_by_one() {
+    MutexLock lock(&mutex_);
+    return one_by_one_;
+  }
+
   absl::Status Run(FakeBatch batch) {
     MutexLock lock(&mutex_);
     batches_.push_back(std::move(batch));
@@ -94,6 +104,7 @@ class FakeLaneControl {
   bool holding_ ABSL_GUARDED_BY(mutex_) = false;
   int permits_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
+  bool one_by_one_ ABSL_GUARDED_BY(mutex_) = false;
   std::function<void()> on_input_ ABSL_GUARDED_BY(mutex_);
   std::vector<FakeBatch> batches_ ABSL_GUARDED_BY(mutex_);
 };
@@ -131,6 +142,7 @@ class FakeLane final : public FfnLane {
     result.output = {output_.data(), tokens, hidden_size_, DataType::kFloat32};
     result.stats.active_neurons = absl::MakeConstSpan(active_.data(), tokens);
     result.stats.union_active_neurons = widest;
+    result.stats.one_by_one = control_->one_by_one();
     result.stats.path =
         execution == Execution::kDense ? FfnPath::kDense : FfnPath::kSparse;
     result.stats.compute_ns = 1;

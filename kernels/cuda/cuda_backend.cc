@@ -14,6 +14,7 @@
 #include "kernels/cuda/cuda_measure.h"
 #include "kernels/cuda/cuda_model.h"
 #include "kernels/cuda/cuda_steps.h"
+#include "kernels/cuda/deterministic_lane.h"
 #include "kernels/cuda/path_choice.h"
 #include "kernels/ffn_backend.h"
 #include "kernels/ffn_checks.h"
@@ -37,7 +38,8 @@ class CudaBackend : public FfnBackend {
               SparseForm form)
       : device_name_(found.name) {
     model_.config = config;
-    model_.sparse_form = form;
+    const bool fuse = config.deterministic && form == SparseForm::kAuto;
+    model_.sparse_form = fuse ? SparseForm::kFused : form;
     model_.element = config.weights_dtype == DataType::kFloat16
                          ? cuda::Element::kFloat16
                          : cuda::Element::kBFloat16;
@@ -52,14 +54,18 @@ class CudaBackend : public FfnBackend {
 
   absl::Status AddLayer(int layer, const FfnWeights& weights) override;
   absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
-    return CudaLane::New(model_);
+    auto lane = CudaLane::New(model_);
+    if (!lane.ok() || !model_.config.deterministic) return lane;
+    return cuda::NewDeterministicLane(*std::move(lane), model_.config);
   }
   absl::StatusOr<std::vector<PathCost>> MeasurePaths(
       double seconds, const std::function<void()>& progress) override {
+    if (model_.config.deterministic) return std::vector<PathCost>();
     return cuda::MeasureCudaPaths(model_, seconds, progress);
   }
   absl::Status SetPathCosts(absl::Span<const PathCost> costs) override;
   float SparseUpTo(size_t tokens) const override {
+    if (model_.config.deterministic) return 1;
     return cuda::SparseUpTo(tokens, model_.config.hidden_size,
                             CudaLane::MayFuse(model_, tokens, /*timed=*/false),
                             model_.path_costs);
@@ -119,6 +125,14 @@ absl::Status CheckType(DataType weights_dtype) {
       "float32; convert with --weights-dtype bfloat16");
 }
 
+absl::Status CheckForm(const FfnConfig& config, SparseForm form) {
+  if (!config.deterministic || form != SparseForm::kSteps) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      "deterministic: the steps of sparse batches add up in any order");
+}
+
 absl::Status CheckMemory(const FfnConfig& config, int device,
                          const cudaDeviceProp& found) {
   size_t free_bytes = 0;
@@ -148,6 +162,7 @@ absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
     const FfnConfig& config, int device, SparseForm form) {
   absl::Status status = CheckConfig(config);
   if (status.ok()) status = CheckType(config.weights_dtype);
+  if (status.ok()) status = CheckForm(config, form);
   if (!status.ok()) return status;
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);

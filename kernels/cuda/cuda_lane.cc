@@ -82,7 +82,7 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
                      ", got ", tokens));
   }
   const CudaLayer& weights = found->second;
-  timed_ = batches_++ % kTimedEvery == 0;
+  timed_ = !model_.config.deterministic && batches_++ % kTimedEvery == 0;
   const FfnPath path =
       ChoosePath(execution, tokens, model_.config.hidden_size,
                  weights.union_density.Expected(tokens),

@@ -28,7 +28,8 @@ class CudaLane : public FfnLane {
 
  private:
   // Points of time on the device, in order; one event each. Events keep kernels
-  // from overlapping, so only the first of every kTimedEvery batches has them.
+  // from overlapping, so only the first of every kTimedEvery batches has them,
+  // and none in a deterministic backend.
   enum Mark { kStart, kCopiedIn, kGateDone, kUpDone, kDownDone, kCopiedOut };
   static constexpr int kMarks = kCopiedOut + 1;
   static constexpr uint64_t kTimedEvery = 16;

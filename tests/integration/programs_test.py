@@ -255,6 +255,38 @@ class ProgramsTest(unittest.TestCase):
         self.assertEqual(part.returncode, 0, part.stdout + part.stderr)
         self.assertIn("weights hash: not compared", part.stdout)
 
+    def forward(self, target, rows, *arguments):
+        """What forward prints for the rows in one request, and what it gets."""
+        inputs, outputs = self.path("in.npy"), self.path("out.npy")
+        write_npy(inputs, rows)
+        result = run("sparse-ffn-client", "forward", "--target", target,
+                     "--connect-timeout", 60, "--layer", 1, "--inputs", inputs,
+                     "--outputs", outputs, *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout.splitlines()[1].split(), read_npy(outputs)
+
+    def test_deterministic(self):
+        target = "unix:" + self.path("deterministic.sock")
+        rows = [[math.cos(9 * r + c) for c in range(self.info["hidden_size"])]
+                for r in range(8)]
+        with subprocess.Popen(
+                [program("sparse-ffn-server"), "--model", self.model,
+                 "--listen", target, "--metrics", "", "--deterministic"],
+                stderr=subprocess.DEVNULL) as server:
+            self.addCleanup(server.kill)
+            for execution in ("auto", "sparse", "dense"):
+                table, together = self.forward(target, rows, "--execution",
+                                               execution)
+                self.assertEqual(table[1], "8")  # Tokens.
+                self.assertEqual(table[2] == "dense", execution == "dense")
+                self.assertEqual(
+                    [self.forward(target, [row], "--execution", execution)[1][0]
+                     for row in rows], together)
+            check = run("sparse-ffn-client", "check", "--target", target,
+                        "--model", self.model)
+            server.terminate()
+        self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
+
     def test_check_errors(self):
         larger = self.make_model(
             "larger", SEED, "--hidden-size", self.info["hidden_size"] + 8,

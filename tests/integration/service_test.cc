@@ -317,6 +317,29 @@ TEST_P(ServiceTest, BatchesWhatWaited) {
   EXPECT_TRUE(stream->Finish().ok());
 }
 
+TEST_P(ServiceTest, TellsOfTokensThatRanOneByOne) {
+  control_.SetOneByOne();
+  KeepLaneBusy();
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  for (uint64_t id = 0; id < 4; ++id) {
+    ASSERT_TRUE(stream->Write(MakeRequest(id, 2, static_cast<float>(10 * id))));
+  }
+  WaitForQueuedTokens(8);
+  FreeLane();
+  v1::ForwardReply reply;
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(stream->Read(&reply));
+    EXPECT_EQ(reply.status_code(), 0) << reply.status_message();
+    EXPECT_EQ(reply.tokens(), 2);
+    EXPECT_EQ(reply.stats().batch_tokens(), 1);
+    EXPECT_EQ(reply.stats().union_active_neurons(),
+              10 * reply.request_id() + 1);
+  }
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
 TEST_P(ServiceTest, RefusesWhatTheQueueCannotHold) {
   KeepLaneBusy();
   grpc::ClientContext context;

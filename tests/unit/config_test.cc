@@ -37,6 +37,14 @@ TEST(ConfigTest, HasDefaults) {
   EXPECT_EQ(config.max_queued_tokens, 4096);
   EXPECT_EQ(config.path_costs, "");
   EXPECT_EQ(config.measure_seconds, 2);
+  EXPECT_FALSE(config.deterministic);
+}
+
+TEST(ConfigTest, MayBeDeterministic) {
+  EXPECT_TRUE(Parse({"--model", "dir", "--deterministic"}).deterministic);
+  EXPECT_TRUE(
+      Parse({"--model", "dir", "--deterministic", "--measure-seconds", "1"})
+          .deterministic);
 }
 
 TEST(ConfigTest, ReadsEveryFlag) {
@@ -102,12 +110,26 @@ TEST(ConfigTest, HelpSaysUnitsAndDefaults) {
   absl::StatusOr<CommandLine> line = ParseCommandLine({"--help"});
   ASSERT_TRUE(line.ok());
   ASSERT_TRUE(line->print.has_value());
-  for (const char* text :
-       {"--model", "--listen", "--metrics", "--backend", "--device",
-        "--max-batch-tokens TOKENS", "256", "--max-queued-tokens TOKENS",
-        "4096", "--threads", "--layers", "--activation", "--threshold",
-        "--weights-dtype", "--drain-seconds SECONDS", "127.0.0.1:50051",
-        "127.0.0.1:9090", "--path-costs FILE", "--measure-seconds SECONDS"}) {
+  for (const char* text : {"--model",
+                           "--listen",
+                           "--metrics",
+                           "--backend",
+                           "--device",
+                           "--max-batch-tokens TOKENS",
+                           "256",
+                           "--max-queued-tokens TOKENS",
+                           "4096",
+                           "--threads",
+                           "--layers",
+                           "--activation",
+                           "--threshold",
+                           "--weights-dtype",
+                           "--drain-seconds SECONDS",
+                           "127.0.0.1:50051",
+                           "127.0.0.1:9090",
+                           "--path-costs FILE",
+                           "--measure-seconds SECONDS",
+                           "--deterministic"}) {
     EXPECT_THAT(*line->print, HasSubstr(text));
   }
 }
@@ -147,6 +169,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{{"--model", "m", "--max-batch-tokens", "-3"}, "max-batch"},
         BadLine{{"--model", "m", "--max-batch-tokens", "70000"}, "max-batch"},
         BadLine{{"--model", "m", "--max-queued-tokens", "255"}, "max-queued"},
+        BadLine{{"--model", "m", "--deterministic", "--path-costs", "f"},
+                "--path-costs: with --deterministic"},
+        BadLine{{"--model", "m", "--deterministic", "yes"}, "yes"},
         BadLine{{"--model", "m", "--listen", "nowhere"}, "nowhere"},
         BadLine{{"--model", "m", "--listen", "host:70000"}, "host:70000"},
         BadLine{{"--model", "m", "--listen", "host:"}, "host:"},

@@ -114,6 +114,15 @@ TEST_F(PreparePathsTest, ThePortableBackendLooksAtNoFile) {
   EXPECT_EQ(ReadBytes(config_.path_costs), "nonsense");
 }
 
+TEST_F(PreparePathsTest, ADeterministicBackendIsNotMeasured) {
+  config_.path_costs.clear();
+  ffn_.deterministic = true;
+  FakeBackend backend("cuda");
+  ASSERT_TRUE(Prepare(&backend).ok());
+  EXPECT_EQ(progress_, 0);
+  EXPECT_TRUE(backend.set.empty());
+}
+
 TEST_F(PreparePathsTest, NothingMeasuredIsNotWritten) {
   FakeBackend backend("cuda");
   backend.costs = std::vector<PathCost>();

@@ -1,0 +1,23 @@
+// The lane of a deterministic CUDA backend. Needs no device itself.
+#ifndef SPARSE_FFN_KERNELS_CUDA_DETERMINISTIC_LANE_H_
+#define SPARSE_FFN_KERNELS_CUDA_DETERMINISTIC_LANE_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "kernels/ffn_backend.h"
+
+namespace sparse_ffn::cuda {
+
+// A lane that keeps the promise of FfnConfig::deterministic: it runs the tokens
+// of a batch through `lane` one after the other, each as a batch of one, and
+// kAuto as kSparse, so that neither estimates nor measured times decide. Of
+// `lane` it takes that a batch of one gives the same bits each time. Its own
+// buffers have config.max_batch_tokens rows; RESOURCE_EXHAUSTED when memory
+// runs out.
+absl::StatusOr<std::unique_ptr<FfnLane>> NewDeterministicLane(
+    std::unique_ptr<FfnLane> lane, const FfnConfig& config);
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_DETERMINISTIC_LANE_H_

@@ -1,0 +1,352 @@
+// Deterministic backends: right, and to the bit the same whatever runs beside
+// or before a token.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/conformance/test_backend.h"
+#include "tests/conformance/test_layer.h"
+#include "tests/sanitized.h"
+
+namespace sparse_ffn {
+namespace {
+
+using testing::Each;
+
+constexpr std::array<Execution, 3> kExecutions = {
+    Execution::kAuto, Execution::kSparse, Execution::kDense};
+constexpr size_t kStates = 33;
+
+using Bits = std::vector<uint8_t>;  // Of one row of the output.
+
+std::vector<Bits> RowsOf(const FfnResult& result) {
+  std::vector<Bits> rows;
+  for (size_t t = 0; t < result.output.rows; ++t) {
+    const auto* row = static_cast<const uint8_t*>(result.output.row(t));
+    rows.emplace_back(row, row + result.output.row_bytes());
+  }
+  return rows;
+}
+
+// Rows of the second shape are aligned, of the first not.
+std::vector<TestLayerShape> Shapes() {
+  return {{300, 700, DataType::kBFloat16, Activation::kFatRelu, 0.01F, 0.2},
+          {512, 1000, DataType::kFloat16, Activation::kRelu, 0, 0.1}};
+}
+
+// `tokens` rows from `first` on, around the end.
+std::vector<size_t> Turned(size_t first, size_t tokens) {
+  std::vector<size_t> rows(tokens);
+  std::iota(rows.begin(), rows.end(), first);
+  for (size_t& row : rows) row %= kStates;
+  return rows;
+}
+
+class DeterministicTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto backend = NewTestBackend(ConfigOf({}, 1));
+    if (backend.status().code() == absl::StatusCode::kUnavailable) {
+      GTEST_SKIP() << TestBackend().name << ": " << backend.status();
+    }
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    seed_ = std::random_device()();
+    trace_ = std::make_unique<testing::ScopedTrace>(
+        __FILE__, __LINE__, "seed " + std::to_string(seed_));
+    std::printf("seed %llu\n", static_cast<unsigned long long>(seed_));
+  }
+
+  static FfnConfig ConfigOf(const TestLayerShape& shape, size_t max_tokens) {
+    FfnConfig config;
+    config.hidden_size = shape.hidden_size;
+    config.intermediate_size = shape.intermediate_size;
+    config.num_layers = 2;
+    config.max_batch_tokens = max_tokens;
+    config.weights_dtype = shape.dtype;
+    config.activation = shape.activation;
+    config.threshold = shape.threshold;
+    config.deterministic = true;
+    return config;
+  }
+
+  // Layers 0, 1, ... are `layers`.
+  static std::unique_ptr<FfnBackend> MakeBackend(
+      const std::vector<const TestLayer*>& layers, size_t max_tokens,
+      SparseForm form = SparseForm::kAuto) {
+    auto backend =
+        NewTestBackend(ConfigOf(layers.front()->shape, max_tokens), form)
+            .value();
+    for (size_t i = 0; i < layers.size(); ++i) {
+      const absl::Status status =
+          backend->AddLayer(static_cast<int>(i), layers[i]->weights());
+      EXPECT_TRUE(status.ok()) << status;
+    }
+    return backend;
+  }
+
+  // A batch of the named rows of `states`.
+  static FfnResult Run(FfnLane& lane, int layer, const OwnedMatrix& states,
+                       const std::vector<size_t>& rows, Execution execution) {
+    const Matrix input = lane.input(rows.size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::memcpy(input.row(i), states.view().row(rows[i]), input.row_bytes());
+    }
+    absl::StatusOr<FfnResult> result = lane.Run(layer, rows.size(), execution);
+    EXPECT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->stats.path, PathOf(execution));
+    return *result;
+  }
+
+  // What each of the states gives by itself.
+  static std::vector<Bits> Alone(FfnLane& lane, int layer,
+                                 const OwnedMatrix& states,
+                                 Execution execution) {
+    std::vector<Bits> rows;
+    for (size_t t = 0; t < states.view().rows; ++t) {
+      rows.push_back(RowsOf(Run(lane, layer, states, {t}, execution)).front());
+    }
+    return rows;
+  }
+
+  // Sparse sums in steps are those of the portable backend alone.
+  static FfnPath PathOf(Execution execution) {
+    if (execution == Execution::kDense) return FfnPath::kDense;
+    return TestBackend().sparse_forms.empty() ? FfnPath::kSparse
+                                              : FfnPath::kFused;
+  }
+
+  static void ExpectResult(const FfnResult& result,
+                           const OracleResult& expected, size_t tokens) {
+    const bool rounds =
+        TestBackend().rounds_gated && result.stats.path == FfnPath::kDense;
+    const Comparison got =
+        Compare(expected, 0, result.output,
+                rounds ? GatedAs::kOneOfWeightsType : GatedAs::kFloat32);
+    EXPECT_TRUE(got.passed) << "token " << got.worst_token << ", column "
+                            << got.worst_column << ": error " << got.worst_error
+                            << ", tolerance " << got.worst_tolerance;
+    const std::vector<uint32_t> active(
+        expected.active_neurons.begin(),
+        expected.active_neurons.begin() + static_cast<ptrdiff_t>(tokens));
+    EXPECT_EQ(std::vector<uint32_t>(result.stats.active_neurons.begin(),
+                                    result.stats.active_neurons.end()),
+              active);
+    // A backend whose tokens do not depend on each other batches them.
+    const bool batches = TestBackend().independent_of_batch;
+    EXPECT_EQ(result.stats.one_by_one, !batches);
+    EXPECT_EQ(result.stats.union_active_neurons,
+              batches ? UnionOf(expected, tokens)
+                      : *std::max_element(active.begin(), active.end()));
+    EXPECT_GT(result.stats.compute_ns, 0U);
+  }
+
+  // Batches of any size of any states through any layer, in each of which the
+  // tokens keep the bits they have alone.
+  static void ExpectBitsInRandomBatches(
+      FfnLane& lane, const OwnedMatrix& states,
+      const std::vector<std::vector<Bits>>& sparse,
+      const std::vector<std::vector<Bits>>& dense, uint64_t seed) {
+    std::mt19937_64 random(seed);
+    for (int i = 0; i < (kSanitized ? 10 : 120); ++i) {
+      const size_t layer = random() % sparse.size();
+      const Execution execution = kExecutions[random() % kExecutions.size()];
+      const std::vector<size_t> rows =
+          Turned(random() % kStates, 1 + random() % kStates);
+      const std::vector<Bits> got =
+          RowsOf(Run(lane, static_cast<int>(layer), states, rows, execution));
+      const std::vector<Bits>& alone =
+          (execution == Execution::kDense ? dense : sparse)[layer];
+      for (size_t t = 0; t < rows.size(); ++t) {
+        EXPECT_EQ(got[t], alone[rows[t]]) << i << ": token " << t;
+      }
+    }
+  }
+
+  uint64_t seed_ = 0;
+  std::unique_ptr<testing::ScopedTrace> trace_;
+};
+
+// Layer 1 holds NaN where the sparse path must not read.
+TEST_F(DeterministicTest, MatchesOracle) {
+  for (TestLayerShape shape : Shapes()) {
+    for (double density : {0.0, 0.1, 1.0}) {
+      shape.density = density;
+      const TestLayer layer(shape, kStates, seed_);
+      const OracleResult expected = layer.Expected();
+      TestLayer poisoned = layer;
+      poisoned.PoisonInactive(expected, kStates);
+      const auto backend = MakeBackend({&layer, &poisoned}, kStates);
+      const auto lane = backend->NewLane().value();
+      for (size_t tokens : {33, 1, 2, 7}) {
+        for (Execution execution : kExecutions) {
+          SCOPED_TRACE(testing::Message() << density << ", " << tokens);
+          ExpectResult(Run(*lane, execution == Execution::kDense ? 0 : 1,
+                           layer.hidden_states, Turned(0, tokens), execution),
+                       expected, tokens);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(DeterministicTest, RepeatsItself) {
+  constexpr int kRuns = kSanitized ? 50 : 1000;
+  for (const TestLayerShape& shape : Shapes()) {
+    const TestLayer layer(shape, 1, seed_);
+    const auto backend = MakeBackend({&layer}, 4);
+    const auto lane = backend->NewLane().value();
+    for (Execution execution : kExecutions) {
+      const std::vector<Bits> first =
+          Alone(*lane, 0, layer.hidden_states, execution);
+      for (int i = 0; i < kRuns; ++i) {
+        ASSERT_EQ(Alone(*lane, 0, layer.hidden_states, execution), first) << i;
+      }
+    }
+  }
+}
+
+TEST_F(DeterministicTest, BitsAreThoseOfTheTokenAloneAtAnyPlace) {
+  constexpr size_t kStep = kSanitized ? 11 : 1;
+  for (const TestLayerShape& shape : Shapes()) {
+    const TestLayer layer(shape, kStates, seed_);
+    const auto backend = MakeBackend({&layer}, kStates);
+    const auto lane = backend->NewLane().value();
+    for (Execution execution : kExecutions) {
+      const std::vector<Bits> alone =
+          Alone(*lane, 0, layer.hidden_states, execution);
+      for (size_t tokens : {2, 7, 33}) {
+        for (size_t first = 0; first < kStates; first += kStep) {
+          const std::vector<size_t> rows = Turned(first, tokens);
+          const std::vector<Bits> got =
+              RowsOf(Run(*lane, 0, layer.hidden_states, rows, execution));
+          for (size_t t = 0; t < tokens; ++t) {
+            EXPECT_EQ(got[t], alone[rows[t]]) << tokens << " tokens: " << t;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Also of another lane that runs at the same time. All neurons of layer 1 are
+// active, which would draw kAuto to the dense path.
+TEST_F(DeterministicTest, BitsDoNotDependOnWhatRanBefore) {
+  for (TestLayerShape shape : Shapes()) {
+    const TestLayer layer(shape, kStates, seed_);
+    shape.density = 1;
+    const TestLayer full(shape, 1, seed_ + 1);
+    const auto backend = MakeBackend({&layer, &full}, kStates);
+    const auto lane = backend->NewLane().value();
+    const auto other = backend->NewLane().value();
+    std::vector<std::vector<Bits>> sparse;
+    std::vector<std::vector<Bits>> dense;
+    for (int i : {0, 1}) {
+      const OwnedMatrix& states = layer.hidden_states;
+      sparse.push_back(Alone(*lane, i, states, Execution::kSparse));
+      dense.push_back(Alone(*lane, i, states, Execution::kDense));
+    }
+    std::thread beside([&] {
+      ExpectBitsInRandomBatches(*other, layer.hidden_states, sparse, dense,
+                                seed_);
+    });
+    ExpectBitsInRandomBatches(*lane, layer.hidden_states, sparse, dense,
+                              seed_ + 1);
+    beside.join();
+  }
+}
+
+TEST_F(DeterministicTest, BitsDoNotDependOnTheLargestBatch) {
+  for (const TestLayerShape& shape : Shapes()) {
+    const TestLayer layer(shape, kStates, seed_);
+    for (Execution execution : kExecutions) {
+      std::vector<std::vector<Bits>> alone;
+      for (size_t max_tokens : {1, 5, 300}) {
+        const auto backend = MakeBackend({&layer}, max_tokens);
+        const auto lane = backend->NewLane().value();
+        alone.push_back(Alone(*lane, 0, layer.hidden_states, execution));
+      }
+      EXPECT_THAT(alone, Each(alone.front()));
+    }
+  }
+}
+
+TEST_F(DeterministicTest, BitsDoNotDependOnTheThreads) {
+  if (std::string(TestBackend().name) != "cpu") GTEST_SKIP() << "has none";
+  for (const TestLayerShape& shape : Shapes()) {
+    const TestLayer layer(shape, kStates, seed_);
+    for (Execution execution : kExecutions) {
+      std::vector<std::vector<Bits>> alone;
+      for (int threads : {1, 2, 3, 7}) {
+        const auto backend =
+            NewCpuBackend(ConfigOf(shape, kStates), threads).value();
+        ASSERT_TRUE(backend->AddLayer(0, layer.weights()).ok());
+        const auto lane = backend->NewLane().value();
+        alone.push_back(Alone(*lane, 0, layer.hidden_states, execution));
+      }
+      EXPECT_THAT(alone, Each(alone.front()));
+    }
+  }
+}
+
+TEST_F(DeterministicTest, TakesTheFormsThatRepeatThemselves) {
+  for (const TestLayerShape& shape : Shapes()) {
+    const TestLayer layer(shape, kStates, seed_);
+    for (SparseForm form : TestBackend().sparse_forms) {
+      if (form == SparseForm::kSteps) {
+        EXPECT_EQ(NewTestBackend(ConfigOf(shape, 1), form).status().code(),
+                  absl::StatusCode::kInvalidArgument);
+        continue;
+      }
+      const auto backend = MakeBackend({&layer}, kStates, form);
+      const auto lane = backend->NewLane().value();
+      const std::vector<Bits> alone =
+          Alone(*lane, 0, layer.hidden_states, Execution::kSparse);
+      for (int i = 0; i < 20; ++i) {
+        EXPECT_EQ(RowsOf(Run(*lane, 0, layer.hidden_states, Turned(0, kStates),
+                             Execution::kSparse)),
+                  alone);
+      }
+    }
+  }
+}
+
+TEST_F(DeterministicTest, HasNothingToMeasure) {
+  const TestLayer layer({}, 1, seed_);
+  const auto backend = MakeBackend({&layer}, 40);
+  const auto costs = backend->MeasurePaths(1, [] { ADD_FAILURE(); });
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  EXPECT_TRUE(costs->empty());
+  EXPECT_EQ(backend->SparseUpTo(1), 1);
+  EXPECT_EQ(backend->SparseUpTo(40), 1);
+  if (TestBackend().sparse_forms.empty()) return;
+  EXPECT_EQ(backend->SetPathCosts({}).code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(DeterministicTest, RefusesWhatIsNotThere) {
+  const TestLayer layer({}, 1, seed_);
+  const auto backend = MakeBackend({&layer}, 4);
+  const auto lane = backend->NewLane().value();
+  for (int missing : {1, -1, 1 << 30}) {
+    EXPECT_EQ(lane->Run(missing, 1, Execution::kAuto).status().code(),
+              absl::StatusCode::kNotFound);
+  }
+  for (size_t tokens : {size_t{0}, size_t{5}, SIZE_MAX}) {
+    EXPECT_EQ(lane->Run(0, tokens, Execution::kAuto).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_TRUE(lane->Run(0, 4, Execution::kAuto).ok());
+}
+
+}  // namespace
+}  // namespace sparse_ffn

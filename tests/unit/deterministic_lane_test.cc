@@ -1,0 +1,140 @@
+#include "kernels/cuda/deterministic_lane.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace sparse_ffn::cuda {
+namespace {
+
+using testing::ElementsAre;
+
+constexpr size_t kHiddenSize = 3;
+constexpr size_t kMaxTokens = 5;
+
+struct Call {
+  int layer;
+  size_t tokens;
+  Execution execution;
+
+  bool operator==(const Call& other) const {
+    return layer == other.layer && tokens == other.tokens &&
+           execution == other.execution;
+  }
+};
+
+// Doubles its input and adds the number of tokens; as many neurons are active
+// as the first column says. Knows no layer but those below 10.
+class DoublingLane final : public FfnLane {
+ public:
+  explicit DoublingLane(std::vector<Call>* calls) : calls_(calls) {}
+
+  Matrix input(size_t tokens) override {
+    return {input_, tokens, kHiddenSize, DataType::kFloat32};
+  }
+  absl::StatusOr<FfnResult> Run(int layer, size_t tokens,
+                                Execution execution) override {
+    calls_->push_back({layer, tokens, execution});
+    if (layer >= 10) return absl::NotFoundError("no such layer");
+    for (size_t i = 0; i < tokens * kHiddenSize; ++i) {
+      output_[i] = 2 * input_[i] + static_cast<float>(tokens);
+    }
+    active_ = static_cast<uint32_t>(input_[0]);
+    FfnResult result;
+    result.output = {output_, tokens, kHiddenSize, DataType::kFloat32};
+    result.stats.active_neurons = absl::MakeConstSpan(&active_, 1);
+    result.stats.union_active_neurons = active_;
+    result.stats.path =
+        execution == Execution::kDense ? FfnPath::kDense : FfnPath::kFused;
+    result.stats.copy_in_ns = 1;
+    result.stats.gate_ns = 10;
+    result.stats.up_ns = 100;
+    result.stats.down_ns = 1000;
+    result.stats.copy_out_ns = 10000;
+    return result;
+  }
+
+ private:
+  std::vector<Call>* const calls_;
+  float input_[kMaxTokens * kHiddenSize] = {};
+  float output_[kMaxTokens * kHiddenSize] = {};
+  uint32_t active_ = 0;
+};
+
+class DeterministicLaneTest : public testing::Test {
+ protected:
+  DeterministicLaneTest() {
+    FfnConfig config;
+    config.hidden_size = kHiddenSize;
+    config.intermediate_size = 100;
+    config.max_batch_tokens = kMaxTokens;
+    config.weights_dtype = DataType::kFloat32;
+    lane_ =
+        NewDeterministicLane(std::make_unique<DoublingLane>(&calls_), config)
+            .value();
+  }
+
+  void Fill(const std::vector<float>& rows) {
+    const Matrix input = lane_->input(rows.size() / kHiddenSize);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(input.data) % 64, 0U);
+    std::memcpy(input.data, rows.data(), input.bytes());
+  }
+
+  std::vector<Call> calls_;
+  std::unique_ptr<FfnLane> lane_;
+};
+
+TEST_F(DeterministicLaneTest, RunsTokensOneByOne) {
+  Fill({7, 1, 2, 9, 3, 4, 8, 5, 6});
+  for (int i = 0; i < 2; ++i) {  // The input stays.
+    calls_.clear();
+    const FfnResult result = lane_->Run(4, 3, Execution::kDense).value();
+    EXPECT_THAT(calls_, ElementsAre(Call{4, 1, Execution::kDense},
+                                    Call{4, 1, Execution::kDense},
+                                    Call{4, 1, Execution::kDense}));
+    ASSERT_EQ(result.output.rows, 3U);
+    ASSERT_EQ(result.output.cols, kHiddenSize);
+    ASSERT_EQ(result.output.dtype, DataType::kFloat32);
+    const auto* output = static_cast<const float*>(result.output.data);
+    EXPECT_THAT(std::vector<float>(output, output + 9),
+                ElementsAre(15, 3, 5, 19, 7, 9, 17, 11, 13));
+    EXPECT_THAT(result.stats.active_neurons, ElementsAre(7, 9, 8));
+    EXPECT_EQ(result.stats.union_active_neurons, 9U);
+    EXPECT_TRUE(result.stats.one_by_one);
+    EXPECT_EQ(result.stats.path, FfnPath::kDense);
+    EXPECT_EQ(result.stats.copy_in_ns, 3U);
+    EXPECT_EQ(result.stats.gate_ns, 30U);
+    EXPECT_EQ(result.stats.up_ns, 300U);
+    EXPECT_EQ(result.stats.down_ns, 3000U);
+    EXPECT_EQ(result.stats.copy_out_ns, 30000U);
+    EXPECT_GT(result.stats.compute_ns, 0U);
+  }
+}
+
+TEST_F(DeterministicLaneTest, LeavesNoChoice) {
+  for (Execution execution : {Execution::kAuto, Execution::kSparse}) {
+    calls_.clear();
+    EXPECT_EQ(lane_->Run(0, 2, execution)->stats.path, FfnPath::kFused);
+    EXPECT_THAT(calls_, ElementsAre(Call{0, 1, Execution::kSparse},
+                                    Call{0, 1, Execution::kSparse}));
+  }
+}
+
+TEST_F(DeterministicLaneTest, RefusesWhatItsLaneDoes) {
+  for (size_t tokens : {size_t{0}, kMaxTokens + 1, SIZE_MAX}) {
+    EXPECT_EQ(lane_->Run(0, tokens, Execution::kAuto).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_TRUE(calls_.empty());
+  EXPECT_EQ(lane_->Run(10, 2, Execution::kAuto).status(),
+            absl::NotFoundError("no such layer"));
+  EXPECT_EQ(calls_.size(), 1U);
+  EXPECT_TRUE(lane_->Run(0, kMaxTokens, Execution::kAuto).ok());
+}
+
+}  // namespace
+}  // namespace sparse_ffn::cuda
