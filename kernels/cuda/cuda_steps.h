@@ -51,7 +51,9 @@ class CudaSteps {
   // Leaves behind what Select and SparseDown do.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens);
   bool FusedTakesBatch(int tokens) const;
+  // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
+  const void* dense_gated() const { return dense_gated_; }
   absl::Status DenseDown(const CudaLayer& layer, int tokens) const;
 
  private:

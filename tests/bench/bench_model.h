@@ -1,5 +1,4 @@
-// A model made on the device for timing: random weights in as many layers as
-// keep the L2 cache cold, and a gate that makes chosen neurons active.
+// Kernels that write a model to time, and one that reads it.
 #ifndef SPARSE_FFN_TESTS_BENCH_BENCH_MODEL_H_
 #define SPARSE_FFN_TESTS_BENCH_BENCH_MODEL_H_
 

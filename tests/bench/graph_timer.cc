@@ -1,11 +1,11 @@
 #include "tests/bench/graph_timer.h"
 
-#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "kernels/cuda/cuda_handles.h"
+#include "tests/bench/bench_figures.h"
 
 namespace sparse_ffn::bench {
 namespace {
@@ -44,8 +44,9 @@ absl::StatusOr<GraphExec> Capture(cudaStream_t stream,
 }  // namespace
 
 absl::StatusOr<double> MedianMicroseconds(
-    cudaStream_t stream, int replays,
-    const std::function<absl::Status()>& queue) {
+    cudaStream_t stream, const std::function<absl::Status()>& queue) {
+  absl::Status status = queue();
+  if (!status.ok()) return status;
   auto graph = Capture(stream, queue);
   if (!graph.ok()) return graph.status();
   auto begin = cuda::NewEvent();
@@ -54,10 +55,10 @@ absl::StatusOr<double> MedianMicroseconds(
   if (!end.ok()) return end.status();
   constexpr int kWarmUp = 2;
   std::vector<double> times;
-  for (int i = 0; i < replays + kWarmUp; ++i) {
+  for (int i = 0; i < kReplays + kWarmUp; ++i) {
     float milliseconds = 0;
-    absl::Status status =
-        ToStatus(cudaEventRecord(begin->get(), stream), "cudaEventRecord");
+    status.Update(
+        ToStatus(cudaEventRecord(begin->get(), stream), "cudaEventRecord"));
     status.Update(
         ToStatus(cudaGraphLaunch(graph->get(), stream), "cudaGraphLaunch"));
     status.Update(
@@ -70,9 +71,7 @@ absl::StatusOr<double> MedianMicroseconds(
     if (!status.ok()) return status;
     if (i >= kWarmUp) times.push_back(1e3 * milliseconds);
   }
-  const auto middle = times.begin() + static_cast<ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
+  return Median(std::move(times));
 }
 
 }  // namespace sparse_ffn::bench

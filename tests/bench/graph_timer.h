@@ -11,11 +11,14 @@
 
 namespace sparse_ffn::bench {
 
+inline constexpr int kReplays = 15;
+
 // Median microseconds of one replay of what `queue` puts on `stream`, over
-// `replays` replays after two for warming up. `queue` runs once, captured.
+// kReplays replays after two for warming up. `queue` runs twice: first as it
+// is, since libraries load their kernels when they first use them; then
+// captured, when nothing may be allocated.
 absl::StatusOr<double> MedianMicroseconds(
-    cudaStream_t stream, int replays,
-    const std::function<absl::Status()>& queue);
+    cudaStream_t stream, const std::function<absl::Status()>& queue);
 
 }  // namespace sparse_ffn::bench
 

@@ -1,0 +1,130 @@
+#include "tests/bench/case_timer.h"
+
+#include <functional>
+
+namespace sparse_ffn::bench {
+namespace {
+
+using cuda::CudaLayer;
+
+// Queues work for a layer.
+using Work = std::function<absl::Status(const CudaLayer&)>;
+
+class CaseTimer {
+ public:
+  CaseTimer(TimedModel* model, int tokens)
+      : model_(*model), steps_(model->steps()), tokens_(tokens) {}
+
+  absl::Status TimeGate();
+  absl::Status TimeSteps();
+  absl::Status TimeFused();
+  absl::Status TimeDense();
+  const CaseTimes& times() const { return times_; }
+
+ private:
+  absl::Status Time(double* microseconds, const Work& work);
+  absl::Status TimeFusedToken();
+  absl::Status Gate(const CudaLayer& layer) const {
+    return steps_.Gate(layer, tokens_);
+  }
+  absl::Status SparseUp(const CudaLayer& layer) const;
+  absl::Status DenseGated(const CudaLayer& layer) const;
+
+  TimedModel& model_;
+  cuda::CudaSteps& steps_;
+  const int tokens_;
+  CaseTimes times_;
+};
+
+absl::Status CaseTimer::Time(double* microseconds, const Work& work) {
+  auto time = model_.TimeLayers(work);
+  if (!time.ok()) return time.status();
+  *microseconds = *time;
+  return absl::OkStatus();
+}
+
+// Up to the end of step 2.
+absl::Status CaseTimer::SparseUp(const CudaLayer& layer) const {
+  absl::Status status = Gate(layer);
+  status.Update(steps_.Select(tokens_, true));
+  status.Update(steps_.SparseUp(layer, tokens_));
+  return status;
+}
+
+absl::Status CaseTimer::DenseGated(const CudaLayer& layer) const {
+  absl::Status status = Gate(layer);
+  status.Update(steps_.DenseUp(layer, tokens_));
+  return status;
+}
+
+absl::Status CaseTimer::TimeGate() {
+  return Time(&times_.gate,
+              [this](const CudaLayer& layer) { return Gate(layer); });
+}
+
+absl::Status CaseTimer::TimeSteps() {
+  double up = 0;
+  absl::Status status =
+      Time(&up, [this](const CudaLayer& layer) { return SparseUp(layer); });
+  status.Update(Time(&times_.steps, [this](const CudaLayer& layer) {
+    absl::Status queued = SparseUp(layer);
+    queued.Update(steps_.SparseDown(layer, tokens_));
+    return queued;
+  }));
+  times_.step2 = up - times_.gate;
+  times_.step3 = times_.steps - up;
+  return status;
+}
+
+absl::Status CaseTimer::TimeFused() {
+  if (tokens_ == 1) return TimeFusedToken();
+  if (!steps_.FusedTakesBatch(tokens_)) return absl::OkStatus();
+  return Time(&times_.fused, [this](const CudaLayer& layer) {
+    return steps_.FusedBatch(layer, tokens_);
+  });
+}
+
+absl::Status CaseTimer::TimeFusedToken() {
+  const size_t hidden_size = model_.cuda_model().config.hidden_size;
+  auto output = cuda::NewDeviceMemory(hidden_size * sizeof(float));
+  if (!output.ok()) return output.status();
+  auto counters = cuda::NewDeviceMemory(2 * sizeof(int));
+  if (!counters.ok()) return counters.status();
+  return Time(&times_.fused, [&](const CudaLayer& layer) {
+    return steps_.Fused(layer, reinterpret_cast<float*>(output->get()),
+                        reinterpret_cast<int*>(counters->get()));
+  });
+}
+
+absl::Status CaseTimer::TimeDense() {
+  double up = 0;
+  absl::Status status =
+      Time(&up, [this](const CudaLayer& layer) { return DenseGated(layer); });
+  status.Update(Time(&times_.dense_transposed, [this](const CudaLayer& layer) {
+    absl::Status queued = DenseGated(layer);
+    queued.Update(steps_.DenseDown(layer, tokens_));
+    return queued;
+  }));
+  status.Update(Time(&times_.dense_natural, [this](const CudaLayer& layer) {
+    absl::Status queued = DenseGated(layer);
+    queued.Update(model_.NaturalDown(layer, tokens_));
+    return queued;
+  }));
+  times_.dense_up = up - times_.gate;
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<CaseTimes> TimeCase(TimedModel* model, int tokens,
+                                   const Options& options) {
+  CaseTimer timer(model, tokens);
+  absl::Status status = timer.TimeGate();
+  if (options.HasPath("steps")) status.Update(timer.TimeSteps());
+  if (options.HasPath("fused")) status.Update(timer.TimeFused());
+  if (options.HasPath("dense")) status.Update(timer.TimeDense());
+  if (!status.ok()) return status;
+  return timer.times();
+}
+
+}  // namespace sparse_ffn::bench

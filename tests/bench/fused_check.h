@@ -1,0 +1,17 @@
+// The fused kernel against the three steps, which other code computes.
+#ifndef SPARSE_FFN_TESTS_BENCH_FUSED_CHECK_H_
+#define SPARSE_FFN_TESTS_BENCH_FUSED_CHECK_H_
+
+#include "absl/status/statusor.h"
+#include "tests/bench/timed_model.h"
+
+namespace sparse_ffn::bench {
+
+// Runs `runs` fresh tokens fused and in steps, over the layers as they were
+// prepared. The worst relative error; INTERNAL where they differ by more than
+// rounding, or in the number of active neurons.
+absl::StatusOr<double> CheckFused(TimedModel* model, int runs);
+
+}  // namespace sparse_ffn::bench
+
+#endif  // SPARSE_FFN_TESTS_BENCH_FUSED_CHECK_H_

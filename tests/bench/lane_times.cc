@@ -1,0 +1,81 @@
+#include "tests/bench/lane_times.h"
+
+#include <cuda_runtime_api.h>
+
+#include <memory>
+
+#include "kernels/cuda/cuda_lane.h"
+#include "tests/bench/bench_figures.h"
+#include "tests/bench/graph_timer.h"
+
+namespace sparse_ffn::bench {
+namespace {
+
+struct LanePath {
+  const char* name;
+  SparseForm form;
+  Execution execution;
+};
+constexpr LanePath kLanePaths[] = {
+    {"fused", SparseForm::kFused, Execution::kSparse},
+    {"steps", SparseForm::kSteps, Execution::kSparse},
+    {"dense", SparseForm::kSteps, Execution::kDense}};
+
+// A new lane with the prepared hidden states.
+absl::StatusOr<std::unique_ptr<FfnLane>> PreparedLane(TimedModel* model,
+                                                      int tokens) {
+  auto lane = cuda::CudaLane::New(model->cuda_model());
+  if (!lane.ok()) return lane.status();
+  const Matrix input = (*lane)->input(tokens);
+  absl::Status status =
+      cuda::ToStatus(cudaMemcpy(input.data, model->steps().hidden_states(),
+                                input.bytes(), cudaMemcpyDeviceToHost),
+                     "reading the hidden states");
+  if (!status.ok()) return status;
+  return lane;
+}
+
+absl::StatusOr<double> MedianCall(const TimedModel& model, FfnLane* lane,
+                                  int tokens, Execution execution) {
+  std::vector<double> times;
+  for (int i = 0; i < kReplays * model.layers(); ++i) {
+    auto result = lane->Run(i % model.layers(), tokens, execution);
+    if (!result.ok()) return result.status();
+    times.push_back(static_cast<double>(result->stats.compute_ns) / 1e3);
+  }
+  return Median(times);
+}
+
+}  // namespace
+
+absl::StatusOr<double> HostToHost(TimedModel* model, int tokens) {
+  auto lane = PreparedLane(model, tokens);
+  if (!lane.ok()) return lane.status();
+  return MedianCall(*model, lane->get(), tokens, Execution::kSparse);
+}
+
+absl::StatusOr<std::vector<FirstCall>> TimeFirstCalls(TimedModel* model,
+                                                      int tokens,
+                                                      const Options& options) {
+  std::vector<FirstCall> calls;
+  for (const LanePath& path : kLanePaths) {
+    if (!options.HasPath(path.name)) continue;
+    model->cuda_model().sparse_form = path.form;
+    if (path.form == SparseForm::kFused &&
+        !cuda::CudaLane::MayFuse(model->cuda_model(), tokens, false)) {
+      continue;
+    }
+    auto lane = PreparedLane(model, tokens);
+    if (!lane.ok()) return lane.status();
+    auto first = (*lane)->Run(0, tokens, path.execution);
+    if (!first.ok()) return first.status();
+    const double first_us = static_cast<double>(first->stats.compute_ns) / 1e3;
+    auto median = MedianCall(*model, lane->get(), tokens, path.execution);
+    if (!median.ok()) return median.status();
+    calls.push_back({path.name, first_us, *median});
+  }
+  model->cuda_model().sparse_form = SparseForm::kAuto;
+  return calls;
+}
+
+}  // namespace sparse_ffn::bench

@@ -1,0 +1,33 @@
+// Times of whole calls, host memory to host memory, as the server makes them.
+#ifndef SPARSE_FFN_TESTS_BENCH_LANE_TIMES_H_
+#define SPARSE_FFN_TESTS_BENCH_LANE_TIMES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tests/bench/bench_options.h"
+#include "tests/bench/timed_model.h"
+
+namespace sparse_ffn::bench {
+
+// Microseconds of a sparse batch over the hidden states as they were prepared,
+// median: fused where that is fast, but in steps where the lane times those.
+absl::StatusOr<double> HostToHost(TimedModel* model, int tokens);
+
+struct FirstCall {
+  std::string path;
+  double first_us;
+  double median_us;  // Of calls that follow on the same lane.
+};
+
+// The first call on each path in `options` that the case has, each on a lane of
+// its own: fused, then steps, then dense. Of use before anything else has
+// called the kernels.
+absl::StatusOr<std::vector<FirstCall>> TimeFirstCalls(TimedModel* model,
+                                                      int tokens,
+                                                      const Options& options);
+
+}  // namespace sparse_ffn::bench
+
+#endif  // SPARSE_FFN_TESTS_BENCH_LANE_TIMES_H_
