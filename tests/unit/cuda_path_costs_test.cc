@@ -152,7 +152,7 @@ TEST(SparseUpToTest, IsWhereTheDensePathTakesOver) {
   const PathCosts costs = Made(Crossing());
   EXPECT_NEAR(SparseUpTo(4, 4096, false, costs), 0.5F, 0.011F);
   EXPECT_NEAR(SparseUpTo(4, 4096, true, costs), 0.8F, 0.011F);
-  EXPECT_FLOAT_EQ(SparseUpTo(8, 4096, false, {}), 0.75F) << "the rule";
+  EXPECT_FLOAT_EQ(SparseUpTo(8, 4096, false, {}), 0.8F) << "the rule";
   EXPECT_EQ(SparseUpTo(64, 4096, false, {}), -1);
   EXPECT_EQ(SparseUpTo(1, 4096, true, {}), 1);
 }
