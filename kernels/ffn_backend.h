@@ -65,9 +65,9 @@ struct FfnConfig {
   // version of the software: not on the other tokens of its batch, its place
   // among them, what ran before, max_batch_tokens or the number of threads. To
   // the device belong the vector instructions of the portable backend and the
-  // version of cuBLAS on CUDA. The portable backend is always so. CUDA then runs
-  // each token as a batch of its own: a batch takes as long as its tokens one
-  // after the other and shares no reading of weights; kAuto is kSparse.
+  // version of cuBLAS on CUDA. The portable backend is always so. CUDA then
+  // runs each token as a batch of its own: a batch takes as long as its tokens
+  // one after the other and shares no reading of weights; kAuto is kSparse.
   bool deterministic = false;
 };
 
