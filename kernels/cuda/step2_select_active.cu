@@ -8,6 +8,7 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kLoads = 16;  // Scores in flight at once in each thread.
 
 __device__ void Clear(int* first, int count) {
   for (int i = blockIdx.x * kThreads + threadIdx.x; i < count;
@@ -30,17 +31,28 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x % kWarp;
   const bool exists = neuron < p.intermediate_size;
   bool in_union = false;
-  for (int t = 0; t < p.tokens; ++t) {
-    bool active = false;
-    if (exists) {
-      float* score =
-          p.scores + static_cast<size_t>(t) * p.intermediate_size + neuron;
-      active = IsActive(*score, p.threshold);
-      if (!active) *score = 0;
+  for (int t0 = 0; t0 < p.tokens; t0 += kLoads) {
+    float* scores =
+        p.scores + static_cast<size_t>(t0) * p.intermediate_size + neuron;
+    const int tokens = min(kLoads, p.tokens - t0);
+    float score[kLoads];
+#pragma unroll
+    for (int t = 0; t < kLoads; ++t) {
+      if (exists && t < tokens) {
+        score[t] = scores[static_cast<size_t>(t) * p.intermediate_size];
+      }
     }
-    in_union |= active;
-    const unsigned mask = __ballot_sync(kAllLanes, active);
-    if (lane == 0 && mask != 0) atomicAdd(&token_count[t], __popc(mask));
+#pragma unroll
+    for (int t = 0; t < kLoads; ++t) {
+      if (t >= tokens) break;
+      const bool active = exists && IsActive(score[t], p.threshold);
+      if (exists && !active) {
+        scores[static_cast<size_t>(t) * p.intermediate_size] = 0;
+      }
+      in_union |= active;
+      const unsigned mask = __ballot_sync(kAllLanes, active);
+      if (lane == 0 && mask != 0) atomicAdd(&token_count[t0 + t], __popc(mask));
+    }
   }
 
   const unsigned mask = __ballot_sync(kAllLanes, in_union);
