@@ -75,11 +75,11 @@ void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
                   "Times of the sparse, dense and fused paths, by which the "
                   "cuda backend chooses: read from FILE if that exists, else "
                   "measured at start and written to it (default: measured at "
-                  "every start); the cpu backend has a rule of its own")
+                  "every start); the cpu backend is always sparse")
       ->type_name("FILE");
   app->add_option("--measure-seconds", config->measure_seconds,
                   "Longest time, in seconds, 0 to 60, for measuring them; 0: "
-                  "not at all, a fixed rule chooses")
+                  "not at all; without a FILE a fixed rule then chooses")
       ->type_name("SECONDS")
       ->capture_default_str();
 }

@@ -47,7 +47,7 @@ absl::StatusOr<bool> ReadPaths(const ServerConfig& config, const FfnConfig& ffn,
   if (!IsCuda(*backend)) {
     if (!config.path_costs.empty()) {
       LogWarning("--path-costs is not used",
-                 {{"why", "the backend has a rule of its own"},
+                 {{"why", "the backend is always sparse"},
                   {"backend", backend->name()}});
     }
     return true;

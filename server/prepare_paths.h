@@ -1,5 +1,5 @@
 // How the CUDA backend comes to know which of its paths is the faster one: from
-// --path-costs FILE or by measuring. The portable one has a rule of its own;
+// --path-costs FILE or by measuring. The portable one is always sparse;
 // where FfnConfig::deterministic is set there is no choice.
 #ifndef SPARSE_FFN_SERVER_PREPARE_PATHS_H_
 #define SPARSE_FFN_SERVER_PREPARE_PATHS_H_

@@ -10,7 +10,7 @@ namespace sparse_ffn::cpu {
 // needs[i], for i in [0, count), is how many of a group of `tokens` need row i.
 // Computing the products of all tokens with every row that one of them needs,
 // so that each weight is read once, beats computing the needed ones alone,
-// token by token, if those are more than 5 in 9: by that much the kernels that
+// token by token, if those are 5 in 9 or more: by that much the kernels that
 // share are the faster ones for a product.
 constexpr bool SharingPays(const uint32_t* needs, size_t count, size_t tokens) {
   size_t rows = 0;

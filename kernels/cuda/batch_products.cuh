@@ -1,6 +1,7 @@
 // Products of some rows of a weight matrix with the hidden states of a batch,
 // by one block: both stream through a ring in shared memory, a chunk of columns
-// at a time, and the warps share each chunk's columns.
+// at a time, and the warps share each chunk's columns
+// and rows.
 #ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 

@@ -57,11 +57,10 @@ bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
     return UsesFused(model.sparse_form, /*takes=*/true,
                      FusedBulkTakes(device, hidden_size, neurons), timed);
   }
-  return UsesFused(model.sparse_form,
-                   tokens <= kBatchFormTokens &&
-                       FusedGatedUpTakes(device, static_cast<int>(tokens),
-                                         hidden_size, neurons),
-                   /*fast=*/true, timed);
+  return UsesFused(
+      model.sparse_form,
+      FusedGatedUpTakes(device, static_cast<int>(tokens), hidden_size, neurons),
+      /*fast=*/true, timed);
 }
 
 Matrix CudaLane::input(size_t tokens) {

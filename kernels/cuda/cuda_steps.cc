@@ -197,11 +197,6 @@ absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
                   "sparse down product");
 }
 
-bool CudaSteps::FusedTakesBatch(int tokens) const {
-  return tokens > 1 && FusedGatedUpTakes(model_.device_traits, tokens,
-                                         hidden_size_, intermediate_size_);
-}
-
 absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   std::swap(counters_, next_counters_);
   int* gated_count = counters() + 1 + model_.config.max_batch_tokens;

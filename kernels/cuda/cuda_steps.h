@@ -33,8 +33,8 @@ class CudaSteps {
   const std::byte* result() const { return result_; }
   size_t ResultBytes(size_t tokens) const;
   static size_t CounterBytes(const FfnConfig& config);
-  // In bytes, of the batch last selected or fused: the number of neurons in the
-  // union, then that of each token, as int.
+  // In bytes, of the batch last selected or run by FusedBatch: the number of
+  // neurons in the union, then that of each token, as int.
   size_t counter_offset() const { return counters_; }
 
   absl::Status Gate(const CudaLayer& layer, int tokens) const;
@@ -50,7 +50,6 @@ class CudaSteps {
   bool FusedIsFast() const;
   // Leaves behind what Select and SparseDown do.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens);
-  bool FusedTakesBatch(int tokens) const;
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
   const void* dense_gated() const { return dense_gated_; }
@@ -76,11 +75,13 @@ class CudaSteps {
   void* hidden_states_ = nullptr;  // [max_tokens, hidden]
   float* scores_ = nullptr;        // [max_tokens, n]
   int* union_list_ = nullptr;      // [n]; fused batch: those with h not 0
-  float* gated_ = nullptr;         // sparse: [union, tokens]
-  void* dense_gated_ = nullptr;    // dense: [max_tokens, n]; in gated_'s place
-  float* dense_up_ = nullptr;      // [max_tokens, n]
-  float* parts_ = nullptr;         // fused: [blocks, hidden rounded up to 4]
-  int* part_active_ = nullptr;     // fused: [blocks]
+  // Sparse: [union, tokens]; batch form: gated_high, and at GatedLow() the low
+  // part.
+  float* gated_ = nullptr;
+  void* dense_gated_ = nullptr;  // dense: [max_tokens, n]; in gated_'s place
+  float* dense_up_ = nullptr;    // [max_tokens, n]
+  float* parts_ = nullptr;       // fused: [blocks, hidden rounded up to 4]
+  int* part_active_ = nullptr;   // fused: [blocks]
   std::byte* result_ = nullptr;
   float* output_ = nullptr;  // [max_tokens, hidden], in result_
   // Offsets in result_ of two sets of counters, which batches use in turn:

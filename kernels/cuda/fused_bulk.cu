@@ -454,8 +454,8 @@ int FusedBlocks(Device device, int intermediate_size) {
 
 bool FusedBulkTakes(Device device, int hidden_size, int intermediate_size) {
   const int blocks = FusedBlocks(device, intermediate_size);
-  return device.dependent_launch && RowsAligned(hidden_size) &&
-         SumPacks(hidden_size) <= kMaxPacks &&
+  return device.dependent_launch && device.shared_bytes >= kSharedBytes &&
+         RowsAligned(hidden_size) && SumPacks(hidden_size) <= kMaxPacks &&
          (intermediate_size + blocks - 1) / blocks <= kMaxRows;
 }
 

@@ -19,10 +19,14 @@ constexpr int kWarpColumns = kTileColumns / kWarps;
 constexpr int kColumnTiles = kWarpColumns / 16;
 constexpr int kDepth = 16;         // Neurons of one product.
 constexpr int kRows = 2 * kDepth;  // Neurons of a stage.
-constexpr int kStages = 5;
 
 // Padded, so that eight rows side by side fall on different banks.
 constexpr int kRowBytes = (kTileColumns + kPack) * 2;
+
+// As many as leave room for two blocks on a multiprocessor of 9.0, and for one
+// in the 99 KB of 8.6 and 8.9.
+template <int kTokenTiles>
+constexpr int kStagesFor = kTokenTiles == 4 ? 4 : 5;
 
 template <int kTokenTiles>
 struct Stage {
@@ -68,6 +72,7 @@ class Block {
 
  private:
   static constexpr int kWarpRows = kRows / kWarps;  // That a warp copies.
+  static constexpr int kStages = kStagesFor<kTokenTiles>;
 
   __device__ static int Warp() { return threadIdx.x / kWarp; }
   __device__ static int Lane() { return threadIdx.x % kWarp; }
@@ -185,7 +190,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
 
 template <int kTokenTiles>
 constexpr int kSharedBytes =
-    kStages* static_cast<int>(sizeof(Stage<kTokenTiles>));
+    kStagesFor<kTokenTiles>* static_cast<int>(sizeof(Stage<kTokenTiles>));
+// What every device from 8.0 on gives a block.
+constexpr int kLeastSharedBytes = 99 << 10;
+static_assert(kSharedBytes<1> <= kLeastSharedBytes &&
+              kSharedBytes<2> <= kLeastSharedBytes &&
+              kSharedBytes<4> <= kLeastSharedBytes);
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// The tensor-core product that the batch kernels are built from, and the loads
+// The tensor-core product that kernels are built from, and the loads
 // of its operands from shared memory.
 #ifndef SPARSE_FFN_KERNELS_CUDA_TENSOR_CORE_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_TENSOR_CORE_CUH_

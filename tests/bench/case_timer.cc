@@ -78,7 +78,13 @@ absl::Status CaseTimer::TimeSteps() {
 
 absl::Status CaseTimer::TimeFused() {
   if (tokens_ == 1) return TimeFusedToken();
-  if (!steps_.FusedTakesBatch(tokens_)) return absl::OkStatus();
+  const cuda::CudaModel& model = model_.cuda_model();
+  if (!cuda::FusedGatedUpTakes(
+          model.device_traits, tokens_,
+          static_cast<int>(model.config.hidden_size),
+          static_cast<int>(model.config.intermediate_size))) {
+    return absl::OkStatus();
+  }
   return Time(&times_.fused, [this](const CudaLayer& layer) {
     return steps_.FusedBatch(layer, tokens_);
   });

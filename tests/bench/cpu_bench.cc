@@ -1,7 +1,7 @@
-// Times the CPU backend: each step and the whole FFN, dense, sparse and as the
-// backend chooses, in turn, with the weights rotated over enough layers to keep
-// the caches cold. Prints the bytes that had to move, their rate, its share of
-// the read bandwidth measured in the same run, and the ratio to the dense path.
+// Times the CPU backend: each step and the whole FFN, dense and sparse in turn,
+// with the weights rotated over enough layers to keep the caches cold. Prints
+// the bytes that had to move, their rate, its share of the read bandwidth
+// measured in the same run, and the ratio to the dense path.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
@@ -10,6 +10,7 @@
 #include <exception>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -40,9 +41,8 @@ struct Path {
   const char* name;
   Execution execution;
 };
-constexpr std::array<Path, 3> kPaths = {{{"dense", Execution::kDense},
-                                         {"sparse", Execution::kSparse},
-                                         {"auto", Execution::kAuto}}};
+constexpr std::array<Path, 2> kPaths = {
+    {{"dense", Execution::kDense}, {"sparse", Execution::kSparse}}};
 
 // Of the runs of one path, in milliseconds.
 struct Times {
@@ -176,6 +176,14 @@ nlohmann::json RunAll(const Options& options, double bandwidth) {
 }
 
 void Main(Options options) {
+  for (size_t tokens : options.tokens) {
+    if (tokens > options.hidden_size) {
+      throw std::invalid_argument(
+          "--tokens: expected at most the hidden size, " +
+          std::to_string(options.hidden_size) + ", got " +
+          std::to_string(tokens));
+    }
+  }
   if (options.threads == 0) {
     options.threads = static_cast<int>(std::thread::hardware_concurrency());
   }
@@ -205,7 +213,10 @@ int main(int argc, char** argv) try {
       ->check(CLI::Range(1, 262144));
   app.add_option("--layers", options.layers, "Rotated, to keep caches cold")
       ->check(CLI::Range(1, 64));
-  app.add_option("--tokens", options.tokens, "Batch sizes")->delimiter(',');
+  app.add_option("--tokens", options.tokens,
+                 "Batch sizes, at most the hidden size")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 8192));
   app.add_option("--densities", options.densities, "Of each token, random")
       ->delimiter(',');
   app.add_option("--replay", options.replay,

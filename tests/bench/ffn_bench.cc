@@ -1,5 +1,5 @@
-// Times the CUDA kernels: device time of each way through the FFN, in steps, in
-// one kernel and dense, with the weights rotated over enough layers to keep L2
+// Times the CUDA kernels: device time of each way through the FFN, in steps,
+// fused and dense, with the weights rotated over enough layers to keep L2
 // cold. Prints the bytes that had to move, their rate as a share of the read
 // bandwidth measured in the same run, and the ratios of the faster sparse way
 // to the byte floor and of the faster dense one to it.

@@ -52,7 +52,6 @@ class TimedModel {
   cuda::CudaSteps& steps() { return *steps_; }
   int layers() const { return static_cast<int>(model_.layers.size()); }
   size_t matrix_bytes() const { return n_ * hidden_ * 2; }
-  size_t intermediate_size() const { return n_; }
 
  private:
   TimedModel(const Preset& preset, DataType dtype);

@@ -278,15 +278,19 @@ TEST_F(ConformanceTest, ReadsOnlyRowsThatThisBatchNeeds) {
       EXPECT_EQ(left, UnionOf(expected, tokens));
       EXPECT_LT(left, 900U);
       const Bench bench = MakeBench({&poisoned}, tokens);
-      ExpectResult(
-          Run(*bench.lane, 0, layer.hidden_states, tokens, Execution::kSparse),
-          expected, tokens, Execution::kSparse);
+      // The first batch of a lane may run otherwise than the next.
+      for (int i = 0; i < 2; ++i) {
+        ExpectResult(Run(*bench.lane, 0, layer.hidden_states, tokens,
+                         Execution::kSparse),
+                     expected, tokens, Execution::kSparse);
+      }
     }
   }
 }
 
 // Weights of a neuron that one token needs are read, but count for that token
-// only.
+// only. Rows are not aligned, so that no batch form of CUDA runs: that one
+// promises less (launch.h).
 TEST_F(ConformanceTest, KeepsRowsFromTokensThatDoNotNeedThem) {
   constexpr size_t kTokens = 9;
   constexpr size_t kHidden = 70;
@@ -463,7 +467,7 @@ TEST_F(ConformanceTest, LanesRunSideBySide) {
   other.join();
 }
 
-// On the portable backend, which has a rule of its own, there are no times.
+// On the portable backend, which is always sparse, there are no times.
 TEST_F(ConformanceTest, ChoosesByMeasuredTimes) {
   constexpr size_t kTokens = 40;
   const TestLayer layer(

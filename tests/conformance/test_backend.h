@@ -21,7 +21,7 @@ struct TestBackendTraits {
   // Whether the bits of a token depend on its hidden states and the weights
   // alone.
   bool independent_of_batch;
-  // Ways to run one token, beside the backend's own choice.
+  // Ways to run sparse batches, beside the backend's own choice.
   std::vector<SparseForm> sparse_forms;
 };
 

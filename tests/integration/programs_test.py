@@ -269,22 +269,22 @@ class ProgramsTest(unittest.TestCase):
         target = "unix:" + self.path("deterministic.sock")
         rows = [[math.cos(9 * r + c) for c in range(self.info["hidden_size"])]
                 for r in range(8)]
-        with subprocess.Popen(
-                [program("sparse-ffn-server"), "--model", self.model,
-                 "--listen", target, "--metrics", "", "--deterministic"],
-                stderr=subprocess.DEVNULL) as server:
-            self.addCleanup(server.kill)
-            for execution in ("auto", "sparse", "dense"):
-                table, together = self.forward(target, rows, "--execution",
-                                               execution)
-                self.assertEqual(table[1], "8")  # Tokens.
-                self.assertEqual(table[2] == "dense", execution == "dense")
-                self.assertEqual(
-                    [self.forward(target, [row], "--execution", execution)[1][0]
-                     for row in rows], together)
-            check = run("sparse-ffn-client", "check", "--target", target,
-                        "--model", self.model)
-            server.terminate()
+        server = subprocess.Popen(
+            [program("sparse-ffn-server"), "--model", self.model,
+             "--listen", target, "--metrics", "", "--deterministic"],
+            stderr=subprocess.DEVNULL)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        for execution in ("auto", "sparse", "dense"):
+            table, together = self.forward(target, rows, "--execution",
+                                           execution)
+            self.assertEqual(table[1], "8")  # Tokens.
+            self.assertEqual(table[2] == "dense", execution == "dense")
+            self.assertEqual(
+                [self.forward(target, [row], "--execution", execution)[1][0]
+                 for row in rows], together)
+        check = run("sparse-ffn-client", "check", "--target", target,
+                    "--model", self.model)
         self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
 
     def test_check_errors(self):

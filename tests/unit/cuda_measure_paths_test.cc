@@ -116,7 +116,8 @@ TEST(MeasurePathsTest, MeasuresEachPathAtThreeDensities) {
   EXPECT_EQ(densities[0], 0);
   EXPECT_NEAR(densities[1], 0.25, 0.01);
   EXPECT_EQ(densities[2], 0.5);
-  EXPECT_EQ(device.layers_seen.size(), device.layers) << "goes from to layer";
+  EXPECT_EQ(device.layers_seen.size(), device.layers)
+      << "goes from layer to layer";
 }
 
 TEST(MeasurePathsTest, FindsTheThresholdAtAnyScaleOfTheScores) {
