@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
@@ -187,6 +188,22 @@ void PrintComparison(int layer, size_t tokens, const CheckSetup& setup,
       comparison.passed() ? "" : "  MISS");
 }
 
+// A server may be told to compute something else than the checkpoint says, as
+// drelu models need; what is checked then is what it says it computes.
+void PrintOverrides(const CheckSetup& setup, const Checkpoint& checkpoint) {
+  const ModelConfig& config = checkpoint.config();
+  const ServerArithmetic& server = setup.arithmetic;
+  if (server.activation != config.hidden_act) {
+    absl::PrintF("note: the server computes %s; config.json says \"%s\"\n",
+                 server.activation, absl::CEscape(config.hidden_act));
+  }
+  if (server.activation == "fatrelu" && config.hidden_act_param &&
+      server.threshold != static_cast<float>(*config.hidden_act_param)) {
+    absl::PrintF("note: the server's threshold is %g; config.json says %g\n",
+                 server.threshold, *config.hidden_act_param);
+  }
+}
+
 absl::StatusOr<RowsComparison> CheckLayer(const CheckSetup& setup,
                                           const Checkpoint& checkpoint,
                                           int layer) {
@@ -214,6 +231,7 @@ absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options) {
   absl::StatusOr<CheckSetup> setup = SetUp(options, *checkpoint);
   if (!setup.ok()) return setup.status();
   PrintHeading(*setup, *checkpoint);
+  PrintOverrides(*setup, *checkpoint);
   const absl::Time start = absl::Now();
   RowsComparison all;
   for (const int layer : setup->layers) {

@@ -287,6 +287,20 @@ class ProgramsTest(unittest.TestCase):
                     "--model", self.model)
         self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
 
+    def test_check_names_what_the_server_was_told_to_compute(self):
+        target = "unix:" + self.path("drelu.sock")
+        server = subprocess.Popen(
+            [program("sparse-ffn-server"), "--model", self.model,
+             "--listen", target, "--metrics", "", "--activation", "drelu"],
+            stderr=subprocess.DEVNULL)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        told = run("sparse-ffn-client", "check", "--target", target,
+                   "--connect-timeout", 60, "--model", self.model)
+        self.assertEqual(told.returncode, 0, told.stdout + told.stderr)
+        self.assertIn('note: the server computes drelu; config.json says '
+                      '"fatrelu"', told.stdout)
+
     def test_check_errors(self):
         larger = self.make_model(
             "larger", SEED, "--hidden-size", self.info["hidden_size"] + 8,
