@@ -188,6 +188,8 @@ TEST_P(OracleConformanceTest, MatchesOracle) {
 // Each form, with batches of one token between those of more. Layer 1 holds NaN
 // where one token must not read.
 TEST_P(OracleConformanceTest, MatchesOracleInEachForm) {
+  // The portable backend has one form, which MatchesOracle tests.
+  if (TestBackend().sparse_forms.empty()) return;
   const Case& c = GetParam();
   const size_t max_tokens = std::min<size_t>(c.token_counts.back(), 33);
   const TestLayer layer(ShapeOf(c), max_tokens, seed_);
