@@ -17,6 +17,7 @@
 
 #include "client/npy.h"
 #include "kernels/ffn_backend.h"
+#include "tests/bench/bench_figures.h"
 #include "tests/bench/bench_masks.h"
 #include "tests/bench/cpu_bench_model.h"
 #include "tests/bench/read_bandwidth.h"
@@ -53,13 +54,6 @@ using AllTimes = std::array<Times, kPaths.size()>;
 
 double Milliseconds(uint64_t nanoseconds) {
   return static_cast<double>(nanoseconds) / 1e6;
-}
-
-double Median(std::vector<double> values) {
-  const auto middle =
-      values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 double Best(const std::vector<double>& values) {

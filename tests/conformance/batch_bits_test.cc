@@ -5,53 +5,36 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <random>
-#include <string>
 #include <vector>
 
+#include "tests/conformance/backend_test.h"
 #include "tests/conformance/test_backend.h"
 #include "tests/conformance/test_layer.h"
 
 namespace sparse_ffn {
 namespace {
 
-using Bits = std::vector<uint8_t>;  // Of one row of the output.
-
 constexpr std::array<Execution, 3> kExecutions = {
     Execution::kAuto, Execution::kSparse, Execution::kDense};
 
-class BatchBitsTest : public testing::Test {
+class BatchBitsTest : public BackendTest {
  protected:
   void SetUp() override {
+    BackendTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
     if (!TestBackend().independent_of_batch) {
       GTEST_SKIP() << TestBackend().name << ": bits depend on the batch";
     }
-    seed_ = std::random_device()();
-    trace_ = std::make_unique<testing::ScopedTrace>(
-        __FILE__, __LINE__, "seed " + std::to_string(seed_));
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed_));
   }
 
   // Layers 0, 1, ... are `layers`.
   void MakeLane(const std::vector<const TestLayer*>& layers,
                 size_t max_tokens) {
-    const TestLayerShape& shape = layers.front()->shape;
-    FfnConfig config;
-    config.hidden_size = shape.hidden_size;
-    config.intermediate_size = shape.intermediate_size;
-    config.num_layers = layers.size();
-    config.max_batch_tokens = max_tokens;
-    config.weights_dtype = shape.dtype;
     lane_.reset();
-    backend_ = NewTestBackend(config).value();
-    for (size_t i = 0; i < layers.size(); ++i) {
-      ASSERT_TRUE(
-          backend_->AddLayer(static_cast<int>(i), layers[i]->weights()).ok());
-    }
+    backend_ = MakeBackend(ConfigOf(layers.front()->shape, max_tokens), layers);
     lane_ = backend_->NewLane().value();
   }
 
@@ -60,18 +43,9 @@ class BatchBitsTest : public testing::Test {
                         size_t tokens, Execution execution) {
     const Matrix input = lane_->input(tokens);
     std::memcpy(input.data, states.view().row(first), input.bytes());
-    const ConstMatrix output =
-        lane_->Run(layer, tokens, execution).value().output;
-    std::vector<Bits> rows;
-    for (size_t t = 0; t < tokens; ++t) {
-      const auto* bytes = static_cast<const uint8_t*>(output.row(t));
-      rows.emplace_back(bytes, bytes + output.row_bytes());
-    }
-    return rows;
+    return RowsOf(lane_->Run(layer, tokens, execution).value());
   }
 
-  uint64_t seed_ = 0;
-  std::unique_ptr<testing::ScopedTrace> trace_;
   std::unique_ptr<FfnBackend> backend_;
   std::unique_ptr<FfnLane> lane_;
 };

@@ -4,17 +4,16 @@
 
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <ostream>
-#include <random>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "tests/conformance/backend_test.h"
 #include "tests/conformance/test_backend.h"
 #include "tests/conformance/test_layer.h"
 #include "tests/sanitized.h"
@@ -25,51 +24,21 @@ namespace {
 constexpr std::array<Execution, 3> kExecutions = {
     Execution::kAuto, Execution::kSparse, Execution::kDense};
 
-FfnConfig ConfigOf(const TestLayerShape& shape, size_t max_tokens) {
-  FfnConfig config;
-  config.hidden_size = shape.hidden_size;
-  config.intermediate_size = shape.intermediate_size;
-  config.num_layers = 2;
-  config.max_batch_tokens = max_tokens;
-  config.weights_dtype = shape.dtype;
-  config.activation = shape.activation;
-  config.threshold = shape.threshold;
-  return config;
-}
-
 // A backend with its layers and one lane.
 struct Bench {
   std::unique_ptr<FfnBackend> backend;
   std::unique_ptr<FfnLane> lane;
 };
 
-class ConformanceTest : public testing::Test {
+class ConformanceTest : public BackendTest {
  protected:
-  void SetUp() override {
-    const auto backend = NewTestBackend(ConfigOf({}, 1));
-    if (backend.status().code() == absl::StatusCode::kUnavailable) {
-      GTEST_SKIP() << TestBackend().name << ": " << backend.status();
-    }
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    seed_ = std::random_device()();
-    trace_ = std::make_unique<testing::ScopedTrace>(
-        __FILE__, __LINE__, "seed " + std::to_string(seed_));
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed_));
-  }
-
   // Layers 0, 1, ... are `layers`.
   static Bench MakeBench(const std::vector<const TestLayer*>& layers,
                          size_t max_tokens,
                          SparseForm form = SparseForm::kAuto) {
     Bench bench;
     bench.backend =
-        NewTestBackend(ConfigOf(layers.front()->shape, max_tokens), form)
-            .value();
-    for (size_t i = 0; i < layers.size(); ++i) {
-      const absl::Status status =
-          bench.backend->AddLayer(static_cast<int>(i), layers[i]->weights());
-      EXPECT_TRUE(status.ok()) << status;
-    }
+        MakeBackend(ConfigOf(layers.front()->shape, max_tokens), layers, form);
     bench.lane = bench.backend->NewLane().value();
     return bench;
   }
@@ -122,9 +91,6 @@ class ConformanceTest : public testing::Test {
   static FfnPath PathOf(SparseForm form) {
     return form == SparseForm::kSteps ? FfnPath::kSparse : FfnPath::kFused;
   }
-
-  uint64_t seed_ = 0;
-  std::unique_ptr<testing::ScopedTrace> trace_;
 };
 
 struct Case {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -14,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/conformance/backend_test.h"
 #include "tests/conformance/test_backend.h"
 #include "tests/conformance/test_layer.h"
 #include "tests/sanitized.h"
@@ -26,17 +26,6 @@ using testing::Each;
 constexpr std::array<Execution, 3> kExecutions = {
     Execution::kAuto, Execution::kSparse, Execution::kDense};
 constexpr size_t kStates = 33;
-
-using Bits = std::vector<uint8_t>;  // Of one row of the output.
-
-std::vector<Bits> RowsOf(const FfnResult& result) {
-  std::vector<Bits> rows;
-  for (size_t t = 0; t < result.output.rows; ++t) {
-    const auto* row = static_cast<const uint8_t*>(result.output.row(t));
-    rows.emplace_back(row, row + result.output.row_bytes());
-  }
-  return rows;
-}
 
 // Rows of the second shape are aligned, of the first not.
 std::vector<TestLayerShape> Shapes() {
@@ -52,29 +41,10 @@ std::vector<size_t> Turned(size_t first, size_t tokens) {
   return rows;
 }
 
-class DeterministicTest : public testing::Test {
+class DeterministicTest : public BackendTest {
  protected:
-  void SetUp() override {
-    const auto backend = NewTestBackend(ConfigOf({}, 1));
-    if (backend.status().code() == absl::StatusCode::kUnavailable) {
-      GTEST_SKIP() << TestBackend().name << ": " << backend.status();
-    }
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    seed_ = std::random_device()();
-    trace_ = std::make_unique<testing::ScopedTrace>(
-        __FILE__, __LINE__, "seed " + std::to_string(seed_));
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed_));
-  }
-
   static FfnConfig ConfigOf(const TestLayerShape& shape, size_t max_tokens) {
-    FfnConfig config;
-    config.hidden_size = shape.hidden_size;
-    config.intermediate_size = shape.intermediate_size;
-    config.num_layers = 2;
-    config.max_batch_tokens = max_tokens;
-    config.weights_dtype = shape.dtype;
-    config.activation = shape.activation;
-    config.threshold = shape.threshold;
+    FfnConfig config = BackendTest::ConfigOf(shape, max_tokens);
     config.deterministic = true;
     return config;
   }
@@ -83,15 +53,8 @@ class DeterministicTest : public testing::Test {
   static std::unique_ptr<FfnBackend> MakeBackend(
       const std::vector<const TestLayer*>& layers, size_t max_tokens,
       SparseForm form = SparseForm::kAuto) {
-    auto backend =
-        NewTestBackend(ConfigOf(layers.front()->shape, max_tokens), form)
-            .value();
-    for (size_t i = 0; i < layers.size(); ++i) {
-      const absl::Status status =
-          backend->AddLayer(static_cast<int>(i), layers[i]->weights());
-      EXPECT_TRUE(status.ok()) << status;
-    }
-    return backend;
+    return BackendTest::MakeBackend(ConfigOf(layers.front()->shape, max_tokens),
+                                    layers, form);
   }
 
   // A batch of the named rows of `states`.
@@ -171,9 +134,6 @@ class DeterministicTest : public testing::Test {
       }
     }
   }
-
-  uint64_t seed_ = 0;
-  std::unique_ptr<testing::ScopedTrace> trace_;
 };
 
 // Layer 1 holds NaN where the sparse path must not read.
