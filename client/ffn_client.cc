@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/grpc_status.h"
+#include "client/reply_check.h"
 
 namespace sparse_ffn {
 namespace {
@@ -63,7 +64,7 @@ std::string Shape(ConstMatrix matrix) {
                       std::string(DataTypeName(matrix.dtype)));
 }
 
-// The view of a reply's output, once it is known to be what the request asked.
+// The view of a reply's output, once its size is known to be what it says.
 absl::StatusOr<ConstMatrix> ReplyMatrix(const v1::ForwardReply& reply,
                                         size_t cols) {
   absl::StatusOr<DataType> dtype = FromWire(reply.dtype());
@@ -167,10 +168,9 @@ bool FfnStream::Receive(StreamReply* reply) {
   const absl::StatusOr<DataType> dtype = FromWire(reply_.dtype());
   const size_t cols = dtype.ok() ? row_bytes / DataTypeBytes(*dtype) : 0;
   absl::StatusOr<ConstMatrix> view = ReplyMatrix(reply_, cols);
-  if (!view.ok()) {
-    reply->status = view.status();
-    return true;
-  }
+  reply->status =
+      view.ok() ? CheckStats(reply_.stats(), reply_.tokens()) : view.status();
+  if (!reply->status.ok()) return true;
   reply->hidden_states = *view;
   reply->stats = &reply_.stats();
   return true;
@@ -267,18 +267,15 @@ absl::Status FfnClient::Forward(int layer, ConstMatrix hidden_states,
   }
   v1::ForwardRequest request;
   v1::ForwardReply reply;
-  FillRequest(0, layer, hidden_states, options.execution, &request);
+  FillRequest(next_request_id_++, layer, hidden_states, options.execution,
+              &request);
   grpc::ClientContext context;
   SetTimeout(options.timeout, &context);
   const grpc::Status status = stub_->Forward(&context, request, &reply);
   if (!status.ok()) return ToAbslStatus(status);
-  absl::StatusOr<ConstMatrix> view = ReplyMatrix(reply, output.cols);
-  if (!view.ok()) return view.status();
-  if (view->rows != output.rows || view->dtype != output.dtype) {
-    return absl::InternalError(absl::StrCat("the reply is ", Shape(*view),
-                                            ", expected ", Shape(output)));
-  }
-  std::memcpy(output.data, view->data, output.bytes());
+  checked = CheckReply(request, reply);
+  if (!checked.ok()) return checked;
+  std::memcpy(output.data, reply.hidden_states().data(), output.bytes());
   if (stats != nullptr) stats->Swap(reply.mutable_stats());
   return absl::OkStatus();
 }

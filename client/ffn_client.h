@@ -12,6 +12,7 @@
 #ifndef SPARSE_FFN_CLIENT_FFN_CLIENT_H_
 #define SPARSE_FFN_CLIENT_FFN_CLIENT_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -133,7 +134,8 @@ class FfnClient {
 
   // Sends `hidden_states` through `layer` and writes the FFN output, without
   // the residual, to `output`, which has the same shape and type. `stats` may
-  // be null. Blocks. INTERNAL where the reply does not fit the request.
+  // be null. Blocks. INTERNAL where the reply is none that ffn.proto allows to
+  // this request.
   absl::Status Forward(int layer, ConstMatrix hidden_states, Matrix output,
                        const ForwardOptions& options = {},
                        v1::ForwardStats* stats = nullptr);
@@ -149,6 +151,8 @@ class FfnClient {
 
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::FfnService::Stub> stub_;
+  // Not 0, which a reply that carries none has.
+  std::atomic<uint64_t> next_request_id_{1};
 };
 
 }  // namespace sparse_ffn

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
+#include "client/reply_check.h"
 
 namespace sparse_ffn {
 namespace {
@@ -134,24 +134,15 @@ void LoadClient::OnCompletion(const Completion& completion) {
   Slot& slot = slots_[completion.slot];
   slot.in_flight = false;
   --in_flight_;
-  const absl::Status status = Check(completion);
+  const absl::Status status =
+      completion.status.ok()
+          ? CheckReply(*calls_->request(completion.slot), *completion.reply)
+          : completion.status;
   if (status.ok()) {
     OnSuccess(completion, now_ns, &slot);
   } else {
     OnError(status, now_ns, &slot);
   }
-}
-
-absl::Status LoadClient::Check(const Completion& completion) const {
-  if (!completion.status.ok()) return completion.status;
-  const size_t found = completion.reply->hidden_states().size();
-  const size_t expected = inputs_.Request(0).size();
-  if (found == expected && completion.reply->tokens() == plan_.tokens) {
-    return absl::OkStatus();
-  }
-  return absl::InternalError(absl::StrCat(
-      "a reply carries ", completion.reply->tokens(), " tokens in ", found,
-      " bytes, expected ", plan_.tokens, " in ", expected));
 }
 
 void LoadClient::OnSuccess(const Completion& completion, int64_t now_ns,

@@ -90,7 +90,6 @@ class LoadClient {
   size_t NextLayerIndex(const Slot& slot);
   int64_t PollDeadline(int64_t now_ns) const;
   void OnCompletion(const Completion& completion);
-  absl::Status Check(const Completion& completion) const;
   void OnSuccess(const Completion& completion, int64_t now_ns, Slot* slot);
   void OnError(const absl::Status& status, int64_t now_ns, Slot* slot);
   void GiveUp();

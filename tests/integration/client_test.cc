@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -122,7 +123,71 @@ TEST_F(ClientTest, ReplyOfWrongSizeIsAnErrorNotACrash) {
   const absl::Status status =
       client_->Forward(0, input.matrix(), output.matrix());
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("carries 31"));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("hidden_states is 31, expected 32"));
+}
+
+TEST_F(ClientTest, RepliesThatContradictTheProtocolAreErrors) {
+  struct Wrong {
+    std::function<void(v1::ForwardReply*)> spoil;
+    v1::Execution execution;
+    const char* message;  // Empty: nothing is wrong.
+  };
+  using Reply = v1::ForwardReply;
+  const auto stats = [](auto change) {
+    return [change](Reply* reply) { change(reply->mutable_stats()); };
+  };
+  using Stats = v1::ForwardStats;
+  const Wrong all[] = {
+      {[](Reply*) {}, v1::EXECUTION_AUTO, ""},
+      {[](Reply* r) {
+         r->set_status_code(5);
+         r->set_status_message("no such layer");
+       },
+       v1::EXECUTION_AUTO, "status_code is 5 (\"no such layer\"), expected 0"},
+      {[](Reply* r) { r->set_status_message("?"); }, v1::EXECUTION_AUTO,
+       "status_message is \"?\", expected none"},
+      {[](Reply* r) { r->set_request_id(r->request_id() + 1); },
+       v1::EXECUTION_AUTO, "request_id is "},
+      {[](Reply* r) { r->clear_request_id(); }, v1::EXECUTION_AUTO,
+       "request_id is 0, expected "},
+      {[](Reply* r) { r->set_tokens(3); }, v1::EXECUTION_AUTO,
+       "tokens is 3, expected 2"},
+      {[](Reply* r) { r->set_dtype(v1::DATA_TYPE_FLOAT16); },
+       v1::EXECUTION_AUTO, "dtype is 2, expected 1"},
+      {[](Reply* r) { r->clear_stats(); }, v1::EXECUTION_AUTO,
+       "stats is absent"},
+      {stats([](Stats* s) { s->add_active_neurons(1); }), v1::EXECUTION_AUTO,
+       "active_neurons is 3, expected one for each of 2 tokens"},
+      {stats([](Stats* s) { s->set_active_neurons(1, 51); }),
+       v1::EXECUTION_AUTO, "union_active_neurons is 50, expected from 51"},
+      {stats([](Stats* s) { s->set_union_active_neurons(101); }),
+       v1::EXECUTION_AUTO, "union_active_neurons is 101, expected from 25"},
+      {stats([](Stats* s) { s->set_batch_tokens(0); }), v1::EXECUTION_AUTO,
+       "batch_tokens is 0, expected the 2 of the request"},
+      {stats([](Stats* s) { s->set_batch_tokens(1); }), v1::EXECUTION_AUTO, ""},
+      {stats([](Stats* s) { s->set_batch_tokens(2); }), v1::EXECUTION_AUTO, ""},
+      {stats([](Stats* s) { s->set_path("swift\n"); }), v1::EXECUTION_AUTO,
+       "path is \"swift\\n\", expected \"sparse\", \"dense\" or \"fused\""},
+      {stats([](Stats* s) { s->set_path("fused"); }), v1::EXECUTION_SPARSE, ""},
+      {stats([](Stats* s) { s->set_path("dense"); }), v1::EXECUTION_SPARSE,
+       "path is \"dense\", expected another: sparse was asked for"},
+      {stats([](Stats* s) { s->set_path("fused"); }), v1::EXECUTION_DENSE,
+       "path is \"fused\", expected \"dense\""}};
+  for (const Wrong& wrong : all) {
+    SCOPED_TRACE(wrong.message);
+    server_.service()->SpoilReplies(wrong.spoil);
+    Rows input(2);
+    Rows output(2);
+    const absl::Status status = client_->Forward(
+        0, input.matrix(), output.matrix(), {.execution = wrong.execution});
+    if (*wrong.message == '\0') {
+      EXPECT_TRUE(status.ok()) << status;
+      continue;
+    }
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(wrong.message));
+  }
 }
 
 TEST_F(ClientTest, Timeout) {
@@ -199,6 +264,20 @@ TEST_F(ClientTest, StreamLivesOnAfterABadItem) {
   ASSERT_TRUE(stream->Receive(&reply));
   EXPECT_EQ(reply.status.code(), absl::StatusCode::kInternal);
   EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(ClientTest, StreamItemsWithImpossibleStatsAreErrors) {
+  server_.service()->SpoilReplies([](v1::ForwardReply* reply) {
+    reply->mutable_stats()->set_batch_tokens(0);
+  });
+  auto stream = client_->NewStream();
+  Rows input(1);
+  ASSERT_TRUE(stream->Send(1, 0, input.matrix()).ok());
+  StreamReply reply;
+  ASSERT_TRUE(stream->Receive(&reply));
+  EXPECT_EQ(reply.status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(reply.stats, nullptr);
   EXPECT_TRUE(stream->Finish().ok());
 }
 

@@ -6,10 +6,12 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -41,6 +43,12 @@ class FakeFfnService final : public v1::FfnService::Service {
   // start has come, if that is positive, from `stall_from_ms` on.
   std::atomic<int> stall_from_ms{0};
   std::atomic<int> stall_until_ms{0};
+
+  // What goes wrong with every reply from here on.
+  void SpoilReplies(std::function<void(v1::ForwardReply*)> spoil) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    spoil_ = std::move(spoil);
+  }
 
   // Layers in the order in which requests came.
   std::vector<uint32_t> seen_layers() {
@@ -117,8 +125,8 @@ class FakeFfnService final : public v1::FfnService::Service {
   v1::ForwardReply ItemReply(const v1::ForwardRequest& request) {
     v1::ForwardReply reply;
     const grpc::Status status = Answer(request, &reply);
-    reply.set_request_id(request.request_id());
     if (!status.ok()) {
+      reply.set_request_id(request.request_id());
       reply.set_status_code(status.error_code());
       reply.set_status_message(status.error_message());
     }
@@ -149,9 +157,12 @@ class FakeFfnService final : public v1::FfnService::Service {
       std::memcpy(out->data() + i, &value, sizeof(float));
     }
     if (truncate_replies) out->pop_back();
+    reply->set_request_id(request.request_id());
     reply->set_tokens(request.tokens());
     reply->set_dtype(request.dtype());
     FillStats(request, reply->mutable_stats());
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (spoil_) spoil_(reply);
     return grpc::Status::OK;
   }
 
@@ -174,6 +185,7 @@ class FakeFfnService final : public v1::FfnService::Service {
   std::atomic<int> told_failures_{0};
   std::mutex mutex_;
   std::vector<uint32_t> seen_layers_;
+  std::function<void(v1::ForwardReply*)> spoil_;
 };
 
 // The service on a free port of the loopback, until destruction.

@@ -148,6 +148,18 @@ TEST_P(LoadClientTest, RepliesOfWrongSizeAreErrors) {
   EXPECT_EQ(result.errors.at(absl::StatusCode::kInternal).count, 3u);
 }
 
+TEST_P(LoadClientTest, RepliesThatContradictTheProtocolAreErrors) {
+  server_.service()->SpoilReplies([](v1::ForwardReply* reply) {
+    reply->mutable_stats()->set_batch_tokens(0);
+  });
+  plan_.requests = 3;
+  const LoadResult result = Run();
+  EXPECT_EQ(result.latency.count(), 0u);
+  const ErrorCount& error = result.errors.at(absl::StatusCode::kInternal);
+  EXPECT_EQ(error.count, 3u);
+  EXPECT_THAT(error.first_message, HasSubstr("batch_tokens is 0, expected"));
+}
+
 TEST_P(LoadClientTest, GoesOnAfterABrokenStream) {
   server_.service()->fail_with = grpc::StatusCode::UNAVAILABLE;
   plan_.in_flight = 3;
