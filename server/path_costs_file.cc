@@ -108,6 +108,10 @@ class CostsHandler final : public JsonHandler {
     }
     key_ = "costs";
     if (!keys_.contains(key_)) return Wrong("an array", "no such entry");
+    if (costs_.empty()) {
+      return Wrong("at least one cost",
+                   "none; remove the file to have them measured");
+    }
     return std::move(costs_);
   }
 

@@ -20,9 +20,9 @@ namespace sparse_ffn {
 
 // The costs in the file at `path`, which anybody may have written. NOT_FOUND
 // where there is none; otherwise an error names the file, the entry, what was
-// expected and what was found: for a file that is no such JSON, lacks an entry
-// or was measured for another device, model or server. The values of a cost are
-// left for FfnBackend::SetPathCosts to check.
+// expected and what was found: for a file that is no such JSON, lacks an entry,
+// holds no cost or was measured for another device, model or server. The values
+// of a cost are left for FfnBackend::SetPathCosts to check.
 absl::StatusOr<std::vector<PathCost>> ReadPathCosts(
     const std::string& path, const FfnConfig& ffn,
     const std::string& device_name);

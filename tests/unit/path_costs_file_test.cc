@@ -157,6 +157,13 @@ TEST_F(PathCostsFileTest, BadEntriesAreNamed) {
   }
 }
 
+TEST_F(PathCostsFileTest, AFileWithoutCostsIsRefused) {
+  ASSERT_TRUE(WritePathCosts(path_, Config(), "gpu", {}).ok());
+  EXPECT_THAT(MessageFor(ReadBytes(path_)),
+              EndsWith("\"costs\": expected at least one cost, found none; "
+                       "remove the file to have them measured"));
+}
+
 TEST_F(PathCostsFileTest, TextThatIsNoSuchFileIsRefused) {
   for (const char* text : {"", "{", "nonsense", "{}garbage", "\"\"", "7", "[]",
                            "null", "{\"costs\": []}", "{\"costs\": 1}"}) {
@@ -198,7 +205,9 @@ TEST_F(PathCostsFileTest, WhatIsNoFileIsNotWaitedForNorReplaced) {
 
 TEST_F(PathCostsFileTest, ADeviceNameMayNeedEscapes) {
   const std::string device = "a \"GPU\" \\ \n{";
-  ASSERT_TRUE(WritePathCosts(path_, Config(), device, {}).ok());
+  ASSERT_TRUE(
+      WritePathCosts(path_, Config(), device, {{FfnPath::kDense, 1, 0, 77.5}})
+          .ok());
   EXPECT_TRUE(ReadPathCosts(path_, Config(), device).ok());
   const absl::Status other = ReadPathCosts(path_, Config(), "b").status();
   EXPECT_THAT(std::string(other.message()), HasSubstr("\"device_name\": exp"));
