@@ -62,6 +62,7 @@ fail() {
 server_pid=
 cleanup() {
   local status=$?
+  end_step
   if [[ -n "$server_pid" ]]; then
     kill -TERM "$server_pid" 2>/dev/null || true
     wait "$server_pid" 2>/dev/null || true

@@ -2,17 +2,22 @@
 # log, the end of the log when a step fails.
 # shellcheck shell=bash
 
+step_pid= # Of the step that runs, if one does: also its process group.
+
 # run_step LABEL LOG COMMAND...: runs COMMAND with its output in LOG. Prints
 # LABEL at the start, every STEP_PROGRESS_SECONDS (30) how far ninja or ctest
-# have come, and at the end how long it took. Returns COMMAND's status.
+# have come, and at the end how long it took. Returns COMMAND's status. The
+# EXIT trap of the script that calls it has to call end_step.
 run_step() {
-  local label=$1 log=$2 start=$SECONDS status=0 shown=$SECONDS pid progress
+  local label=$1 log=$2 start=$SECONDS status=0 shown=$SECONDS progress
   shift 2
   mkdir -p "$(dirname "$log")"
   printf -- '-- %s\n' "$label"
+  set -m # In a process group of its own.
   "$@" >"$log" 2>&1 </dev/null &
-  pid=$!
-  while kill -0 "$pid" 2>/dev/null; do
+  step_pid=$!
+  set +m
+  while kill -0 "$step_pid" 2>/dev/null; do
     sleep 0.2
     if ((SECONDS - shown >= ${STEP_PROGRESS_SECONDS:-30})); then
       shown=$SECONDS
@@ -21,7 +26,8 @@ run_step() {
       printf '   %s, %d s\n' "${progress:-working}" $((SECONDS - start))
     fi
   done
-  wait "$pid" || status=$?
+  wait "$step_pid" || status=$?
+  step_pid=
   if ((status == 0)); then
     printf '   done in %d s\n' $((SECONDS - start))
   else
@@ -30,6 +36,15 @@ run_step() {
     tail -n "${STEP_TAIL_LINES:-40}" "$log" | sed 's/^/   | /'
   fi
   return "$status"
+}
+
+# end_step: ends the step that runs, with all that it started, such as the
+# compilers of ninja of cmake.
+end_step() {
+  [[ -n "$step_pid" ]] || return 0
+  kill -TERM -- "-$step_pid" 2>/dev/null || true
+  wait "$step_pid" 2>/dev/null || true
+  step_pid=
 }
 
 # http_get HOST PORT PATH: prints the body of the answer to a GET.

@@ -15,6 +15,9 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=../deploy/steps.sh
 source "$root/deploy/steps.sh"
+trap end_step EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 preset=release
 install=true
