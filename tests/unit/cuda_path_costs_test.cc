@@ -7,22 +7,16 @@
 #include <optional>
 #include <random>
 #include <string>
-#include <tuple>
+#include <utility>
 #include <vector>
 
-#include "kernels/cuda/path_choice.h"
 #include "kernels/cuda/path_costs.h"
+#include "tests/unit/made_path_costs.h"
 
 namespace sparse_ffn::cuda {
 namespace {
 
 using testing::HasSubstr;
-
-PathCosts Made(const std::vector<PathCost>& costs) {
-  absl::StatusOr<PathCosts> made = PathCosts::Make(costs);
-  EXPECT_TRUE(made.ok()) << made.status();
-  return made.ok() ? *made : PathCosts();
-}
 
 TEST(PathCostsTest, NothingIsExpectedOfNothing) {
   EXPECT_EQ(PathCosts().Expected(FfnPath::kSparse, 1, 0.5F), std::nullopt);
@@ -94,74 +88,10 @@ TEST(PathCostsTest, BadEntriesAreRefusedByName) {
   }
 }
 
-// Dense 100 at 1 to 8 tokens; sparse crosses it at density 0.5, fused at 0.8.
-std::vector<PathCost> Crossing() {
-  std::vector<PathCost> costs;
-  for (size_t tokens : {1, 8}) {
-    costs.push_back({FfnPath::kDense, tokens, 0, 100});
-    costs.push_back({FfnPath::kSparse, tokens, 0, 50});
-    costs.push_back({FfnPath::kSparse, tokens, 1, 150});
-    costs.push_back({FfnPath::kFused, tokens, 0, 60});
-    costs.push_back({FfnPath::kFused, tokens, 1, 110});
-  }
-  return costs;
-}
-
-TEST(ChooseByCostsTest, TakesTheFastestOfThoseAllowed) {
-  const PathCosts costs = Made(Crossing());
-  const auto choose = [&](Execution execution, float density, bool fused) {
-    return ChoosePath(execution, 3, 4096, density, fused, costs);
-  };
-  EXPECT_EQ(choose(Execution::kAuto, 0.1F, true), FfnPath::kSparse);
-  EXPECT_EQ(choose(Execution::kAuto, 0.3F, true), FfnPath::kFused);
-  EXPECT_EQ(choose(Execution::kAuto, 0.9F, true), FfnPath::kDense);
-  EXPECT_EQ(choose(Execution::kAuto, 0.45F, false), FfnPath::kSparse);
-  EXPECT_EQ(choose(Execution::kAuto, 0.55F, false), FfnPath::kDense);
-  EXPECT_EQ(choose(Execution::kSparse, 1, true), FfnPath::kFused);
-  EXPECT_EQ(choose(Execution::kSparse, 1, false), FfnPath::kSparse);
-  EXPECT_EQ(choose(Execution::kDense, 0, true), FfnPath::kDense);
-}
-
-TEST(ChooseByCostsTest, AnUnmeasuredPathIsTakenOnlyWhereNoOtherIsLeft) {
-  const PathCosts dense = Made({{FfnPath::kDense, 1, 0, 1e9}});
-  EXPECT_EQ(ChoosePath(Execution::kAuto, 1, 4096, 0, true, dense),
-            FfnPath::kDense);
-  EXPECT_EQ(ChoosePath(Execution::kSparse, 1, 4096, 0, false, dense),
-            FfnPath::kSparse);
-  const PathCosts sparse = Made({{FfnPath::kSparse, 1, 0, 1e9}});
-  EXPECT_EQ(ChoosePath(Execution::kAuto, 1, 4096, 1, true, sparse),
-            FfnPath::kSparse);
-  EXPECT_EQ(ChoosePath(Execution::kSparse, 1, 4096, 1, true, sparse),
-            FfnPath::kSparse);
-  EXPECT_EQ(ChoosePath(Execution::kDense, 1, 4096, 1, true, sparse),
-            FfnPath::kDense);
-}
-
-TEST(ChooseByCostsTest, TheRuleStandsForTokensThatWereNotMeasured) {
-  const PathCosts costs = Made(Crossing());
-  for (float density : {0.0F, 0.5F, 1.0F}) {
-    for (size_t tokens : {9, 64}) {
-      EXPECT_EQ(
-          ChoosePath(Execution::kAuto, tokens, 4096, density, false, costs),
-          ChoosePath(Execution::kAuto, tokens, 4096, density, false, {}));
-    }
-  }
-}
-
-TEST(SparseUpToTest, IsWhereTheDensePathTakesOver) {
-  const PathCosts costs = Made(Crossing());
-  EXPECT_NEAR(SparseUpTo(4, 4096, false, costs), 0.5F, 0.011F);
-  EXPECT_NEAR(SparseUpTo(4, 4096, true, costs), 0.8F, 0.011F);
-  EXPECT_FLOAT_EQ(SparseUpTo(8, 4096, false, {}), 0.8F) << "the rule";
-  EXPECT_EQ(SparseUpTo(64, 4096, false, {}), -1);
-  EXPECT_EQ(SparseUpTo(1, 4096, true, {}), 1);
-}
-
 // A table and what it should say, worked out from the entries each time.
 class Model {
  public:
-  void Add(const PathCost& cost) { costs_.push_back(cost); }
-  const std::vector<PathCost>& costs() const { return costs_; }
+  explicit Model(std::vector<PathCost> costs) : costs_(std::move(costs)) {}
 
   std::optional<double> Expected(FfnPath path, size_t tokens,
                                  double density) const {
@@ -179,28 +109,6 @@ class Model {
     const auto weight = static_cast<double>(above - tokens) /
                         static_cast<double>(above - below);
     return weight * less + (1 - weight) * more;
-  }
-
-  // Whether `chosen` is no slower than any that may be chosen; true where
-  // nothing is known of them.
-  bool Fastest(FfnPath chosen, Execution execution, size_t tokens,
-               float density, bool fused) const {
-    if (execution == Execution::kDense) return chosen == FfnPath::kDense;
-    std::map<FfnPath, double> allowed;
-    for (FfnPath path : {FfnPath::kSparse, FfnPath::kDense, FfnPath::kFused}) {
-      const auto cost = Expected(path, tokens, density);
-      if (path == FfnPath::kFused && !fused) continue;
-      if (path == FfnPath::kDense && execution == Execution::kSparse) continue;
-      if (cost) allowed[path] = *cost;
-    }
-    if (allowed.empty()) {
-      return chosen ==
-             ChoosePath(execution, tokens, 4096, density, fused, PathCosts());
-    }
-    return allowed.contains(chosen) &&
-           std::all_of(allowed.begin(), allowed.end(), [&](const auto& other) {
-             return allowed[chosen] <= other.second * (1 + 1e-9);
-           });
   }
 
  private:
@@ -225,24 +133,8 @@ class Model {
     return us_from + (us_to - us_from) * (density - from) / (to - from);
   }
 
-  std::vector<PathCost> costs_;
+  const std::vector<PathCost> costs_;
 };
-
-Model RandomModel(std::mt19937* random) {
-  const auto below = [random](int limit) {
-    return std::uniform_int_distribution<int>(0, limit - 1)(*random);
-  };
-  Model model;
-  std::map<std::tuple<FfnPath, size_t, double>, bool> seen;
-  for (int i = below(30); i > 0; --i) {
-    const auto path = static_cast<FfnPath>(below(kFfnPaths));
-    const size_t tokens = 1 + static_cast<size_t>(below(20));
-    const double density = path == FfnPath::kDense ? 0 : below(9) / 8.0;
-    if (!seen.emplace(std::tuple(path, tokens, density), true).second) continue;
-    model.Add({path, tokens, density, 1 + below(1000) / 7.0});
-  }
-  return model;
-}
 
 TEST(PathCostsTest, RandomTablesAgreeWithAModel) {
   const auto seed = std::random_device()();
@@ -250,8 +142,9 @@ TEST(PathCostsTest, RandomTablesAgreeWithAModel) {
   std::mt19937 random(seed);
   std::uniform_real_distribution<float> any(0, 1);
   for (int i = 0; i < 300; ++i) {
-    const Model model = RandomModel(&random);
-    const PathCosts costs = Made(model.costs());
+    const std::vector<PathCost> entries = RandomCosts(&random);
+    const Model model(entries);
+    const PathCosts costs = Made(entries);
     for (size_t tokens = 1; tokens <= 21; ++tokens) {
       const float density = any(random);
       for (FfnPath path :
@@ -261,15 +154,6 @@ TEST(PathCostsTest, RandomTablesAgreeWithAModel) {
         ASSERT_EQ(got.has_value(), expected.has_value());
         if (!got) continue;
         ASSERT_NEAR(*got, *expected, 1e-9 * *expected);
-      }
-      for (Execution execution :
-           {Execution::kAuto, Execution::kSparse, Execution::kDense}) {
-        for (bool fused : {false, true}) {
-          ASSERT_TRUE(model.Fastest(
-              ChoosePath(execution, tokens, 4096, density, fused, costs),
-              execution, tokens, density, fused))
-              << tokens << " tokens, density " << density;
-        }
       }
     }
   }
