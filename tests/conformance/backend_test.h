@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -17,6 +18,9 @@
 namespace sparse_ffn {
 
 using Bits = std::vector<uint8_t>;  // Of one row of an output.
+
+inline constexpr std::array<Execution, 3> kExecutions = {
+    Execution::kAuto, Execution::kSparse, Execution::kDense};
 
 // Skips its tests where the backend cannot run here; draws and prints a seed.
 class BackendTest : public testing::Test {

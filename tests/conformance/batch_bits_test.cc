@@ -2,7 +2,6 @@
 // hidden states and the weights, whatever its batch and the kernels chosen.
 #include <gtest/gtest.h>
 
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -16,9 +15,6 @@
 
 namespace sparse_ffn {
 namespace {
-
-constexpr std::array<Execution, 3> kExecutions = {
-    Execution::kAuto, Execution::kSparse, Execution::kDense};
 
 class BatchBitsTest : public BackendTest {
  protected:

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -23,8 +22,6 @@ namespace {
 
 using testing::Each;
 
-constexpr std::array<Execution, 3> kExecutions = {
-    Execution::kAuto, Execution::kSparse, Execution::kDense};
 constexpr size_t kStates = 33;
 
 // Rows of the second shape are aligned, of the first not.

@@ -1,0 +1,73 @@
+// The choice of a path by the times that the backend has measured.
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "tests/conformance/conformance_test.h"
+#include "tests/conformance/test_backend.h"
+#include "tests/conformance/test_layer.h"
+
+namespace sparse_ffn {
+namespace {
+
+// On the portable backend, which is always sparse, there are no times.
+TEST_F(ConformanceTest, ChoosesByMeasuredTimes) {
+  constexpr size_t kTokens = 40;
+  const TestLayer layer(
+      {256, 600, DataType::kBFloat16, Activation::kFatRelu, 0.01F, 0.3},
+      kTokens, seed_);
+  const OracleResult expected = layer.Expected();
+  const Bench bench = MakeBench({&layer, &layer}, kTokens);
+  const auto run_all = [&] {
+    for (size_t tokens : {size_t{1}, size_t{5}, kTokens}) {
+      for (Execution execution : kExecutions) {
+        ExpectResult(
+            Run(*bench.lane, 1, layer.hidden_states, tokens, execution),
+            expected, tokens, execution);
+      }
+    }
+  };
+  size_t progress = 0;
+  const auto costs = bench.backend->MeasurePaths(10, [&] { ++progress; });
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  run_all();
+  EXPECT_TRUE(bench.backend->SetPathCosts(*costs).ok());
+  run_all();
+  const bool measures = std::string(TestBackend().name) == "cuda";
+  EXPECT_EQ(progress > 0, measures);
+  EXPECT_EQ(!costs->empty(), measures);
+  if (!measures) return;
+  for (FfnPath fastest : {FfnPath::kDense, FfnPath::kSparse}) {
+    std::vector<PathCost> made;
+    for (FfnPath path : {FfnPath::kDense, FfnPath::kSparse}) {
+      const double microseconds = path == fastest ? 1 : 1000;
+      made.push_back({path, 1, 0, microseconds});
+      made.push_back({path, kTokens, 0, microseconds});
+    }
+    EXPECT_TRUE(bench.backend->SetPathCosts(made).ok());
+    for (size_t tokens : {size_t{1}, size_t{5}, kTokens}) {
+      EXPECT_EQ(bench.backend->SparseUpTo(tokens),
+                fastest == FfnPath::kDense ? -1 : 1);
+      const FfnResult result =
+          Run(*bench.lane, 0, layer.hidden_states, tokens, Execution::kAuto);
+      EXPECT_EQ(result.stats.path, fastest) << tokens;
+    }
+    made.push_back(made.front());
+    EXPECT_EQ(bench.backend->SetPathCosts(made).code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST_F(ConformanceTest, AFixedFormTakesNoTimes) {
+  const TestLayer layer({}, 1, seed_);
+  for (SparseForm form : TestBackend().sparse_forms) {
+    const Bench bench = MakeBench({&layer}, 1, form);
+    EXPECT_EQ(bench.backend->SetPathCosts({}).code(),
+              absl::StatusCode::kFailedPrecondition);
+  }
+}
+
+}  // namespace
+}  // namespace sparse_ffn
