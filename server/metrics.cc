@@ -1,9 +1,6 @@
 #include "server/metrics.h"
 
-#include <algorithm>
-#include <cmath>
 #include <exception>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,7 +11,7 @@
 #include "prometheus/registry.h"
 #include "prometheus/text_serializer.h"
 #include "server/metrics_sampled.h"
-#include "server/mutex.h"
+#include "server/metrics_series.h"
 
 namespace sparse_ffn {
 namespace {
@@ -23,10 +20,6 @@ using prometheus::BuildCounter;
 using prometheus::BuildGauge;
 using prometheus::BuildHistogram;
 using Buckets = prometheus::Histogram::BucketBoundaries;
-
-constexpr double kSecondsPerNs = 1e-9;
-// Tokens over which the recent mean of a layer looks back.
-constexpr double kRecentTokens = 1024;
 
 Buckets DurationBuckets() {
   constexpr double kFirst = 5e-6;
@@ -40,13 +33,6 @@ Buckets DurationBuckets() {
 
 Buckets TokenBuckets() {
   return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
-}
-
-const Buckets& SparsityBuckets() {
-  static const Buckets* const buckets = new Buckets{
-      0.1,  0.2,  0.3,  0.4, 0.5,  0.6,  0.65, 0.7,  0.75, 0.8,  0.82, 0.84,
-      0.86, 0.88, 0.89, 0.9, 0.91, 0.92, 0.94, 0.96, 0.98, 0.99, 1};
-  return *buckets;
 }
 
 struct CodeName {
@@ -85,33 +71,12 @@ std::string CompilerName() {
 
 }  // namespace
 
-// A batch as the lane ran it: as one, or as one of each token.
-struct Metrics::Work {
-  size_t batches = 1;
-  double union_active = 0;  // Summed over the batches.
-
-  explicit Work(const BatchRecord& batch)
-      : union_active(batch.stats.union_active_neurons) {
-    if (!batch.stats.one_by_one) return;
-    const absl::Span<const uint32_t> active = batch.stats.active_neurons;
-    batches = batch.tokens;
-    union_active = std::accumulate(active.begin(), active.end(), 0.0);
-  }
-};
-
-struct Metrics::LayerSeries {
-  prometheus::Gauge* recent_sparsity;
-  prometheus::Counter* active;
-  prometheus::Counter* evaluated;
-  prometheus::Counter* union_active;
-  prometheus::Counter* union_evaluated;
-  prometheus::Counter* compute_seconds;
-  prometheus::Counter* tokens;
-  prometheus::Counter* batches;
-  Mutex mutex;
-  bool seen ABSL_GUARDED_BY(mutex) = false;
-  double recent ABSL_GUARDED_BY(mutex) = 0;
-};
+const Buckets& SparsityBuckets() {
+  static const Buckets* const buckets = new Buckets{
+      0.1,  0.2,  0.3,  0.4, 0.5,  0.6,  0.65, 0.7,  0.75, 0.8,  0.82, 0.84,
+      0.86, 0.88, 0.89, 0.9, 0.91, 0.92, 0.94, 0.96, 0.98, 0.99, 1};
+  return *buckets;
+}
 
 Metrics::Metrics(const std::string& version)
     : registry_(std::make_shared<prometheus::Registry>()),
@@ -288,98 +253,6 @@ void Metrics::SetQueuedTokensSource(std::function<size_t()> source) {
 
 void Metrics::SetRequestsInFlightSource(std::function<size_t()> source) {
   sampled_->SetRequestsInFlightSource(std::move(source));
-}
-
-void Metrics::RecordRequest(RpcMethod method, absl::StatusCode code,
-                            std::chrono::steady_clock::duration duration) {
-  const size_t index =
-      std::min(static_cast<size_t>(code), static_cast<size_t>(kCodes - 1));
-  requests_[static_cast<size_t>(method)][index]->Observe(
-      std::chrono::duration<double>(duration).count());
-}
-
-void Metrics::RecordRejected(RejectReason reason) {
-  rejected_[static_cast<size_t>(reason)]->Increment();
-}
-
-void Metrics::RecordBatch(const BatchRecord& batch) {
-  const Work work(batch);
-  RecordStages(batch);
-  RecordWeightBytes(batch.stats.path, work);
-  const auto batches = static_cast<double>(work.batches);
-  batches_[static_cast<size_t>(batch.stats.path)]->Increment(batches);
-  const auto tokens = static_cast<double>(batch.tokens);
-  for (size_t i = 0; i < work.batches; ++i) {
-    batch_tokens_->Observe(tokens / batches);
-  }
-  const auto index = static_cast<size_t>(batch.layer);
-  if (index >= layers_.size() || layers_[index] == nullptr) return;
-  LayerSeries* series = layers_[index].get();
-  series->batches->Increment(batches);
-  series->tokens->Increment(tokens);
-  series->compute_seconds->Increment(
-      static_cast<double>(batch.stats.compute_ns) * kSecondsPerNs);
-  series->union_active->Increment(work.union_active);
-  series->union_evaluated->Increment(batches *
-                                     static_cast<double>(intermediate_size_));
-  RecordSparsity(batch, series);
-}
-
-void Metrics::RecordStages(const BatchRecord& batch) {
-  for (uint64_t ns : batch.queue_ns) {
-    stages_[kQueue]->Observe(static_cast<double>(ns) * kSecondsPerNs);
-  }
-  const auto observe = [this](Stage stage, uint64_t ns) {
-    if (ns > 0) {
-      stages_[stage]->Observe(static_cast<double>(ns) * kSecondsPerNs);
-    }
-  };
-  observe(kCopyIn, batch.stats.copy_in_ns);
-  observe(kGate, batch.stats.gate_ns);
-  observe(kUp, batch.stats.up_ns);
-  observe(kDown, batch.stats.down_ns);
-  observe(kCopyOut, batch.stats.copy_out_ns);
-  observe(kCompute, batch.stats.compute_ns);
-}
-
-// The tokens of a batch go into the histogram together: it takes a lock for
-// each observation.
-void Metrics::RecordSparsity(const BatchRecord& batch, LayerSeries* series) {
-  const Buckets& bounds = SparsityBuckets();
-  thread_local std::vector<double> increments;
-  increments.assign(bounds.size() + 1, 0);
-  const auto neurons = static_cast<double>(intermediate_size_);
-  double sparsity_sum = 0;
-  double active_sum = 0;
-  for (uint32_t active : batch.stats.active_neurons) {
-    const double sparsity = 1 - active / neurons;
-    const auto bucket =
-        std::lower_bound(bounds.begin(), bounds.end(), sparsity);
-    ++increments[static_cast<size_t>(bucket - bounds.begin())];
-    sparsity_sum += sparsity;
-    active_sum += active;
-  }
-  token_sparsity_->ObserveMultiple(increments, sparsity_sum);
-  const auto tokens = static_cast<double>(batch.tokens);
-  series->active->Increment(active_sum);
-  series->evaluated->Increment(neurons * tokens);
-  MutexLock lock(&series->mutex);
-  const double mean = sparsity_sum / tokens;
-  const double keep = series->seen ? std::exp(-tokens / kRecentTokens) : 0;
-  series->seen = true;
-  series->recent = keep * series->recent + (1 - keep) * mean;
-  series->recent_sparsity->Set(series->recent);
-}
-
-void Metrics::RecordWeightBytes(FfnPath path, const Work& work) {
-  const auto row_bytes = static_cast<double>(row_bytes_);
-  const auto rows = static_cast<double>(work.batches * intermediate_size_);
-  const double used = path == FfnPath::kDense ? rows : work.union_active;
-  bytes_read_[kGateProj]->Increment(rows * row_bytes);
-  for (WeightMatrix matrix : {kUpProj, kDownProj}) {
-    bytes_read_[matrix]->Increment(used * row_bytes);
-    bytes_skipped_[matrix]->Increment((rows - used) * row_bytes);
-  }
 }
 
 absl::StatusOr<int> Metrics::Expose(const std::string& address) {
