@@ -64,4 +64,24 @@ absl::StatusOr<PinnedMemory> NewPinnedMemory(size_t bytes) {
   return PinnedMemory(static_cast<std::byte*>(memory));
 }
 
+absl::StatusOr<Graph> RecordGraph(cudaStream_t stream,
+                                  absl::FunctionRef<absl::Status()> queue) {
+  absl::Status status =
+      ToStatus(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
+               "cudaStreamBeginCapture");
+  if (!status.ok()) return status;
+  status = queue();
+  cudaGraph_t recorded = nullptr;
+  status.Update(ToStatus(cudaStreamEndCapture(stream, &recorded),
+                         "cudaStreamEndCapture"));
+  cudaGraphExec_t graph = nullptr;
+  if (status.ok()) {
+    status = ToStatus(cudaGraphInstantiate(&graph, recorded, 0),
+                      "cudaGraphInstantiate");
+  }
+  if (recorded != nullptr) cudaGraphDestroy(recorded);
+  if (!status.ok()) return status;
+  return Graph(graph);
+}
+
 }  // namespace sparse_ffn::cuda

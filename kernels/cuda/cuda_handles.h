@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -43,6 +44,16 @@ struct PinnedDeleter {
 using PinnedMemory = std::unique_ptr<std::byte, PinnedDeleter>;
 // Page-locked host memory.
 absl::StatusOr<PinnedMemory> NewPinnedMemory(size_t bytes);
+
+struct GraphDeleter {
+  using pointer = cudaGraphExec_t;
+  void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
+};
+// What was queued on a stream, to be launched again with one call.
+using Graph = std::unique_ptr<cudaGraphExec_t, GraphDeleter>;
+// Of what `queue` queues on `stream`. It runs nothing.
+absl::StatusOr<Graph> RecordGraph(cudaStream_t stream,
+                                  absl::FunctionRef<absl::Status()> queue);
 
 }  // namespace sparse_ffn::cuda
 

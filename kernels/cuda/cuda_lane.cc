@@ -46,20 +46,44 @@ absl::Status CudaLane::Init() {
     if (!made.ok()) return made.status();
     *pinned = *std::move(made);
   }
+  for (int fused = 1; fused <= static_cast<int>(tokens); ++fused) {
+    if (!MayFuse(model_, fused, /*timed=*/false) ||
+        !steps_->FusesAllSteps(fused)) {
+      break;
+    }
+    status = RecordGraphs(fused);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaLane::RecordGraphs(int tokens) {
+  auto& graphs = graphs_[{tokens, model_.config.threshold}];
+  for (const auto& [number, layer] : model_.layers) {
+    const CudaLayer& weights = layer;
+    auto graph = RecordGraph(stream_.get(),
+                             [&] { return QueueFusedTokens(weights, tokens); });
+    if (!graph.ok()) return graph.status();
+    absl::Status status = ToStatus(cudaGraphUpload(graph->get(), stream_.get()),
+                                   "cudaGraphUpload");
+    if (!status.ok()) return status;
+    graphs[&weights] = *std::move(graph);
+  }
   return absl::OkStatus();
 }
 
 bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
   const auto hidden_size = static_cast<int>(model.config.hidden_size);
   const auto neurons = static_cast<int>(model.config.intermediate_size);
+  const auto count = static_cast<int>(tokens);
   const Device& device = model.device_traits;
+  const bool bulk = FusedBulkTakes(device, count, hidden_size, neurons);
   if (tokens == 1) {
-    return UsesFused(model.sparse_form, /*takes=*/true,
-                     FusedBulkTakes(device, hidden_size, neurons), timed);
+    return UsesFused(model.sparse_form, /*takes=*/true, /*fast=*/bulk, timed);
   }
   return UsesFused(
       model.sparse_form,
-      FusedGatedUpTakes(device, static_cast<int>(tokens), hidden_size, neurons),
+      bulk || FusedGatedUpTakes(device, count, hidden_size, neurons),
       /*fast=*/true, timed);
 }
 
@@ -105,24 +129,38 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
 }
 
 absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
-  absl::Status status = Record(kStart);
-  status.Update(Copy(pinned_input_.get(), steps_->hidden_states(),
-                     input(tokens).bytes(), "copying the hidden states in"));
-  status.Update(Record(kCopiedIn));
-  status.Update(path == FfnPath::kFused ? QueueFused(layer, tokens)
-                                        : QueueSteps(layer, tokens, path));
-  status.Update(Record(kCopiedOut));
+  if (path != FfnPath::kFused) return QueueSteps(layer, tokens, path);
+  return steps_->FusesAllSteps(tokens) ? QueueGraph(layer, tokens)
+                                       : QueueFusedBatch(layer, tokens);
+}
+
+absl::Status CudaLane::QueueGraph(const CudaLayer& layer, int tokens) {
+  const auto key = std::pair(tokens, model_.config.threshold);
+  if (graphs_.find(key) == graphs_.end()) {
+    absl::Status status = RecordGraphs(tokens);
+    if (!status.ok()) return status;
+  }
+  return ToStatus(cudaGraphLaunch(graphs_[key][&layer].get(), stream_.get()),
+                  "launching the fused FFN");
+}
+
+absl::Status CudaLane::QueueFusedTokens(const CudaLayer& layer, int tokens) {
+  absl::Status status = CopyIn(tokens);
+  status.Update(steps_->Fused(layer, tokens, pinned_output(),
+                              pinned_counters(tokens, FfnPath::kFused)));
   return status;
 }
 
-absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
-  if (tokens == 1) {
-    return steps_->Fused(layer, pinned_output(),
-                         pinned_counters(1, FfnPath::kFused));
-  }
-  absl::Status status = steps_->FusedBatch(layer, tokens);
+absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {
+  absl::Status status = CopyIn(tokens);
+  status.Update(steps_->FusedBatch(layer, tokens));
   status.Update(CopyOut(tokens));
   return status;
+}
+
+absl::Status CudaLane::CopyIn(int tokens) {
+  return Copy(pinned_input_.get(), steps_->hidden_states(),
+              input(tokens).bytes(), "copying the hidden states in");
 }
 
 absl::Status CudaLane::CopyOut(int tokens) {
@@ -132,7 +170,10 @@ absl::Status CudaLane::CopyOut(int tokens) {
 
 absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
                                   FfnPath path) {
-  absl::Status status = steps_->Gate(layer, tokens);
+  absl::Status status = Record(kStart);
+  status.Update(CopyIn(tokens));
+  status.Update(Record(kCopiedIn));
+  status.Update(steps_->Gate(layer, tokens));
   status.Update(Record(kGateDone));
   status.Update(steps_->Select(tokens, path == FfnPath::kSparse));
   if (path == FfnPath::kSparse) {
@@ -146,6 +187,7 @@ absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
   }
   status.Update(Record(kDownDone));
   status.Update(CopyOut(tokens));
+  status.Update(Record(kCopiedOut));
   return status;
 }
 
@@ -184,7 +226,8 @@ float* CudaLane::pinned_output() const {
 }
 
 int* CudaLane::pinned_counters(size_t tokens, FfnPath path) const {
-  const bool direct = tokens == 1 && path == FfnPath::kFused;
+  const bool direct = path == FfnPath::kFused &&
+                      steps_->FusesAllSteps(static_cast<int>(tokens));
   return reinterpret_cast<int*>(pinned_result_.get() +
                                 (direct ? 0 : steps_->counter_offset()));
 }
@@ -198,8 +241,8 @@ FfnResult CudaLane::Result(size_t tokens, FfnPath path) const {
   result.stats.active_neurons = absl::MakeConstSpan(counters + 1, tokens);
   result.stats.union_active_neurons = counters[0];
   result.stats.path = path;
-  result.stats.copy_in_ns = Nanoseconds(kStart, kCopiedIn);
   if (path == FfnPath::kFused) return result;
+  result.stats.copy_in_ns = Nanoseconds(kStart, kCopiedIn);
   result.stats.gate_ns = Nanoseconds(kCopiedIn, kGateDone);
   result.stats.up_ns = Nanoseconds(kGateDone, kUpDone);
   result.stats.down_ns = Nanoseconds(kUpDone, kDownDone);

@@ -4,7 +4,9 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/cuda_model.h"
@@ -36,11 +38,17 @@ class CudaLane : public FfnLane {
 
   explicit CudaLane(const CudaModel& model) : model_(model) {}
   absl::Status Init();
+  // QueueFusedTokens of each layer, with the model's threshold of now.
+  absl::Status RecordGraphs(int tokens);
   // Queues a whole batch.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
-  // The result of one token goes straight to the host.
-  absl::Status QueueFused(const CudaLayer& layer, int tokens);
+  // Queues what was recorded, and records it first where that is to be done.
+  absl::Status QueueGraph(const CudaLayer& layer, int tokens);
+  // The result goes straight to the host.
+  absl::Status QueueFusedTokens(const CudaLayer& layer, int tokens);
+  absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens);
+  absl::Status CopyIn(int tokens);
   absl::Status CopyOut(int tokens);
   // Between page-locked memory and the device. Sizes are rounded up to 16
   // bytes; all our buffers are multiples of that.
@@ -58,6 +66,8 @@ class CudaLane : public FfnLane {
   PinnedMemory pinned_input_;
   PinnedMemory pinned_result_;
   std::unique_ptr<CudaSteps> steps_;
+  // By tokens and threshold, then layer: one launch instead of three.
+  std::map<std::pair<int, float>, std::map<const CudaLayer*, Graph>> graphs_;
   uint64_t batches_ = 0;
   bool timed_ = false;  // The batch in flight.
 };

@@ -10,6 +10,7 @@ namespace sparse_ffn::cuda {
 namespace {
 
 static_assert(kMaxBatchFormTokens == kBatchFormTokens);
+static_assert(kMaxOneKernelTokens == kOneKernelTokens);
 
 // Of one of the two parts that the batch form's gated neurons are split in.
 size_t SplitBytes(const FfnConfig& config) {
@@ -39,8 +40,9 @@ struct Sizes {
     union_list = AlignUp(n * sizeof(int));
     gated = std::max(scores, 2 * SplitBytes(config));
     dense_up = scores;
-    parts = AlignUp(sm_count * PartStride(config) * sizeof(float));
-    part_active = AlignUp(sm_count * sizeof(int));
+    parts = AlignUp(sm_count * kOneKernelTokens * PartStride(config) *
+                    sizeof(float));
+    part_active = AlignUp(sm_count * (1 + kOneKernelTokens) * sizeof(int));
     result = CudaSteps::CounterBytes(config) +
              AlignUp(tokens * config.hidden_size * sizeof(float));
   }
@@ -115,9 +117,10 @@ absl::Status CudaSteps::PrepareKernels() const {
       ToStatus(PrepareFusedGatedUp(model_.element, model_.device_traits,
                                    intermediate_size_),
                "preparing the fused batch"));
-  if (FusedIsFast()) {
-    status.Update(ToStatus(PrepareFusedBulk(model_.element, hidden_size_),
-                           "preparing the fused FFN"));
+  for (int tokens = 1; UsesFusedBulk(tokens); ++tokens) {
+    status.Update(
+        ToStatus(PrepareFusedBulk(model_.element, tokens, hidden_size_),
+                 "preparing the fused FFN"));
   }
   return status;
 }
@@ -228,39 +231,46 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   return status;
 }
 
-bool CudaSteps::FusedIsFast() const {
-  return FusedBulkTakes(model_.device_traits, hidden_size_, intermediate_size_);
+bool CudaSteps::UsesFusedBulk(int tokens) const {
+  return model_.sparse_form != SparseForm::kFusedPortable &&
+         FusedBulkTakes(model_.device_traits, tokens, hidden_size_,
+                        intermediate_size_);
 }
 
-absl::Status CudaSteps::Fused(const CudaLayer& layer, float* output,
+bool CudaSteps::FusesAllSteps(int tokens) const {
+  return tokens == 1 || UsesFusedBulk(tokens);
+}
+
+absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens, float* output,
                               int* counters) const {
-  FusedTokenParams token;
-  token.hidden_state = hidden_states_;
-  token.gate_proj = layer.gate_proj;
-  token.up_proj = layer.up_proj;
-  token.down_proj = layer.down_proj;
-  token.parts = parts_;
-  token.active = part_active_;
-  token.part_stride = static_cast<int>(PartStride(model_.config));
-  token.hidden_size = hidden_size_;
-  token.intermediate_size = intermediate_size_;
-  token.threshold = model_.config.threshold;
-  token.clamp_up = clamp_up_;
-  token.element = model_.element;
-  token.device = model_.device_traits;
-  const bool bulk =
-      model_.sparse_form != SparseForm::kFusedPortable && FusedIsFast();
-  absl::Status status = ToStatus(bulk ? LaunchFusedBulk(token, stream_)
-                                      : LaunchFusedPortable(token, stream_),
-                                 "fused FFN");
+  FusedTokensParams params;
+  params.hidden_states = hidden_states_;
+  params.gate_proj = layer.gate_proj;
+  params.up_proj = layer.up_proj;
+  params.down_proj = layer.down_proj;
+  params.parts = parts_;
+  params.active = part_active_;
+  params.part_stride = static_cast<int>(PartStride(model_.config));
+  params.hidden_size = hidden_size_;
+  params.intermediate_size = intermediate_size_;
+  params.tokens = tokens;
+  params.threshold = model_.config.threshold;
+  params.clamp_up = clamp_up_;
+  params.element = model_.element;
+  params.device = model_.device_traits;
+  absl::Status status =
+      ToStatus(UsesFusedBulk(tokens) ? LaunchFusedBulk(params, stream_)
+                                     : LaunchFusedPortable(params, stream_),
+               "fused FFN");
   FusedSumParams sum;
   sum.parts = parts_;
   sum.active = part_active_;
   sum.output = output;
   sum.counters = counters;
   sum.blocks = FusedBlocks(model_.device_traits, intermediate_size_);
-  sum.part_stride = token.part_stride;
+  sum.part_stride = params.part_stride;
   sum.hidden_size = hidden_size_;
+  sum.tokens = tokens;
   sum.device = model_.device_traits;
   status.Update(ToStatus(LaunchFusedSum(sum, stream_), "sum of the fused FFN"));
   return status;

@@ -14,7 +14,8 @@ namespace sparse_ffn::cuda {
 
 // Used by one thread at a time. A batch is: hidden_states written, Gate,
 // Select, then SparseUp and SparseDown, or DenseUp and DenseDown. Fused stands
-// for all steps of a sparse batch of one token, FusedBatch for those of more.
+// for all steps of a sparse batch where FusesAllSteps, FusedBatch for those of
+// a larger one.
 class CudaSteps {
  public:
   // Work goes to `stream`; model and stream must outlive the steps.
@@ -42,12 +43,13 @@ class CudaSteps {
   absl::Status Select(int tokens, bool clear_output);
   absl::Status SparseUp(const CudaLayer& layer, int tokens) const;
   absl::Status SparseDown(const CudaLayer& layer, int tokens) const;
-  // Writes `output`, float32 [hidden], 16-byte aligned, and `counters`, [2] as
-  // at counter_offset(). Both on the device or in page-locked host memory.
-  absl::Status Fused(const CudaLayer& layer, float* output,
+  // Whether Fused takes so many tokens.
+  bool FusesAllSteps(int tokens) const;
+  // Writes `output`, float32 [tokens, hidden], 16-byte aligned, and `counters`,
+  // [1 + tokens] as at counter_offset(). Both on the device or in page-locked
+  // host memory.
+  absl::Status Fused(const CudaLayer& layer, int tokens, float* output,
                      int* counters) const;
-  // Whether Fused takes less time than the steps.
-  bool FusedIsFast() const;
   // Leaves behind what Select and SparseDown do.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
@@ -64,6 +66,8 @@ class CudaSteps {
 
   CudaSteps(const CudaModel& model, cudaStream_t stream);
   absl::Status PrepareKernels() const;
+  // Of the forms of Fused, the one for newer devices.
+  bool UsesFusedBulk(int tokens) const;
 
   const CudaModel& model_;
   cudaStream_t stream_;  // Constant.
@@ -80,8 +84,8 @@ class CudaSteps {
   float* gated_ = nullptr;
   void* dense_gated_ = nullptr;  // dense: [max_tokens, n]; in gated_'s place
   float* dense_up_ = nullptr;    // [max_tokens, n]
-  float* parts_ = nullptr;       // fused: [blocks, hidden rounded up to 4]
-  int* part_active_ = nullptr;   // fused: [blocks]
+  float* parts_ = nullptr;  // fused: [blocks, tokens, hidden rounded up to 4]
+  int* part_active_ = nullptr;  // fused: [blocks, 1 + tokens]
   std::byte* result_ = nullptr;
   float* output_ = nullptr;  // [max_tokens, hidden], in result_
   // Offsets in result_ of two sets of counters, which batches use in turn:

@@ -48,11 +48,11 @@ __device__ float Dot(const T* row, const T* x, int hidden_size) {
 // each to columns of its own.
 template <typename T, bool kAligned>
 __global__ void __launch_bounds__(kThreads)
-    FusedPortable(const FusedTokenParams p) {
+    FusedPortable(const FusedTokensParams p) {
   __shared__ float gated[kRound];
   __shared__ int block_active;
   const int thread = threadIdx.x;
-  const auto* x = static_cast<const T*>(p.hidden_state);
+  const auto* x = static_cast<const T*>(p.hidden_states);
   const auto row = [&p](const void* matrix, int neuron) {
     return static_cast<const T*>(matrix) +
            static_cast<size_t>(neuron) * p.hidden_size;
@@ -94,12 +94,12 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (thread % kWarp == 0) atomicAdd(&block_active, active);
   __syncthreads();
-  if (thread == 0) p.active[blockIdx.x] = block_active;
+  if (thread < 2) p.active[2 * blockIdx.x + thread] = block_active;
 }
 
 }  // namespace
 
-cudaError_t LaunchFusedPortable(const FusedTokenParams& params,
+cudaError_t LaunchFusedPortable(const FusedTokensParams& params,
                                 cudaStream_t stream) {
   return DispatchElement(params.element, [&](auto element) {
     using T = decltype(element);

@@ -1,18 +1,22 @@
 // Adds up the parts of the output that the blocks of a fused launch left. The
 // order depends on nothing but their number.
-#include <algorithm>
-
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace sparse_ffn::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+// Small blocks: two of them fit on a multiprocessor beside one of a fused
+// launch. Where they did not, that of the next launch would start late.
+constexpr int kThreads = 128;
+constexpr int kMinBlocks = 8;
+constexpr int kWarps = kThreads / kWarp;
 constexpr int kQuad = 4;   // Columns that a thread adds up.
-constexpr int kLoads = 6;  // In flight at once in each thread.
-// Leaves room for a block of a fused launch on the multiprocessor.
-constexpr int kMinBlocks = 6;
+constexpr int kQuads = 8;  // Of a block: 128 bytes of each part.
+constexpr int kGroups = kThreads / kQuads;
+constexpr int kLoads = 9;  // In flight at once in each thread.
 
 // Volatile, so that the loads of a round stay together ahead of their use.
 __device__ float4 LoadPart(const float4* address) {
@@ -30,76 +34,90 @@ __device__ void Add(const float4& a, float4* sum) {
   sum->w += a.w;
 }
 
+__device__ void AddFromLane(int mask, float4* sum) {
+  Add(make_float4(__shfl_xor_sync(kAllLanes, sum->x, mask),
+                  __shfl_xor_sync(kAllLanes, sum->y, mask),
+                  __shfl_xor_sync(kAllLanes, sum->z, mask),
+                  __shfl_xor_sync(kAllLanes, sum->w, mask)),
+      sum);
+}
+
+__device__ void SumActive(const FusedSumParams& p) {
+  __shared__ int active[1 + kOneKernelTokens];
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread <= p.tokens) active[thread] = 0;
+  __syncthreads();
+  for (int i = thread; i < p.blocks * (1 + p.tokens); i += kThreads) {
+    atomicAdd(&active[i % (1 + p.tokens)], p.active[i]);
+  }
+  __syncthreads();
+  if (thread <= p.tokens) p.counters[thread] = active[thread];
+}
+
 struct SumParams : FusedSumParams {
-  int quads;  // Of a block, at most kThreads.
+  int token_blocks;
 };
 
-// Threads side by side take columns side by side, and groups of such threads
-// take parts in turn.
+// A block has some columns of one token. Lanes side by side take columns side
+// by side, and groups of such lanes take parts in turn. The last block counts
+// the active neurons instead.
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     FusedSum(const __grid_constant__ SumParams p) {
-  __shared__ float4 group_sums[kThreads];
-  __shared__ int active;
-  const int thread = threadIdx.x;
-  if (thread == 0) active = 0;
-  __syncthreads();
+  __shared__ float4 warp_sums[kWarps][kQuads];
   WaitForPredecessor();
-  const int groups = kThreads / p.quads;
-  const int group = thread / p.quads;
-  const int quad = blockIdx.x * p.quads + thread % p.quads;
-  const int stride = p.part_stride / kQuad;
+  if (blockIdx.x + 1 == gridDim.x) {
+    SumActive(p);
+    return;
+  }
+  const int thread = static_cast<int>(threadIdx.x);
+  const int group = thread / kQuads;
+  const int place = thread % kQuads;
+  const int token = static_cast<int>(blockIdx.x) / p.token_blocks;
+  const int quad =
+      static_cast<int>(blockIdx.x) % p.token_blocks * kQuads + place;
+  const int token_stride = p.part_stride / kQuad;
+  const int stride = token_stride * p.tokens;
+  const bool exists = quad < token_stride;
+  const auto* parts =
+      reinterpret_cast<const float4*>(p.parts) + token * token_stride + quad;
   float4 sum = {};
-  if (group < groups && quad < stride) {
-    const auto* parts = reinterpret_cast<const float4*>(p.parts) + quad;
-    for (int b0 = group; b0 < p.blocks; b0 += kLoads * groups) {
-      float4 part[kLoads] = {};
+  for (int b0 = group; b0 < p.blocks; b0 += kLoads * kGroups) {
+    float4 part[kLoads] = {};
 #pragma unroll
-      for (int k = 0; k < kLoads; ++k) {
-        const int b = b0 + k * groups;
-        if (b < p.blocks) {
-          part[k] = LoadPart(parts + static_cast<size_t>(b) * stride);
-        }
+    for (int k = 0; k < kLoads; ++k) {
+      const int b = b0 + k * kGroups;
+      if (exists && b < p.blocks) {
+        part[k] = LoadPart(parts + static_cast<size_t>(b) * stride);
       }
+    }
 #pragma unroll
-      for (int k = 0; k < kLoads; ++k) Add(part[k], &sum);
-    }
+    for (int k = 0; k < kLoads; ++k) Add(part[k], &sum);
   }
-  group_sums[thread] = sum;
-  if (blockIdx.x == 0) {
-    for (int b = thread; b < p.blocks; b += kThreads) {
-      atomicAdd(&active, p.active[b]);
-    }
-  }
+  for (int mask = kQuads; mask < kWarp; mask *= 2) AddFromLane(mask, &sum);
+  if (thread % kWarp < kQuads) warp_sums[thread / kWarp][place] = sum;
   __syncthreads();
-  if (thread < p.quads && quad < stride) {
-    for (int g = 1; g < groups; ++g) {
-      Add(group_sums[g * p.quads + thread], &sum);
+  if (thread >= kQuads || !exists) return;
+#pragma unroll
+  for (int w = 1; w < kWarps; ++w) Add(warp_sums[w][place], &sum);
+  float* output = p.output + static_cast<size_t>(token) * p.hidden_size;
+  const int column = kQuad * quad;
+  if (column + kQuad <= p.hidden_size) {
+    reinterpret_cast<float4*>(output)[quad] = sum;
+  } else {
+    const float values[kQuad] = {sum.x, sum.y, sum.z, sum.w};
+    for (int c = column; c < p.hidden_size; ++c) {
+      output[c] = values[c - column];
     }
-    const int column = kQuad * quad;
-    if (column + kQuad <= p.hidden_size) {
-      reinterpret_cast<float4*>(p.output)[quad] = sum;
-    } else {
-      const float values[kQuad] = {sum.x, sum.y, sum.z, sum.w};
-      for (int c = column; c < p.hidden_size; ++c) {
-        p.output[c] = values[c - column];
-      }
-    }
-  }
-  if (blockIdx.x == 0 && thread == 0) {
-    p.counters[0] = p.counters[1] = active;
   }
 }
 
 }  // namespace
 
 cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream) {
-  const int quads = params.part_stride / kQuad;
-  SumParams sum = {params, 0};
-  // One block a multiprocessor, as far as that goes.
-  sum.quads =
-      std::clamp((quads + params.device.sm_count - 1) / params.device.sm_count,
-                 1, kThreads);
-  return LaunchDependent(FusedSum, dim3((quads + sum.quads - 1) / sum.quads),
+  constexpr int kColumns = kQuads * kQuad;
+  const SumParams sum = {params,
+                         (params.part_stride + kColumns - 1) / kColumns};
+  return LaunchDependent(FusedSum, dim3(params.tokens * sum.token_blocks + 1),
                          kThreads, 0, params.device.dependent_launch, stream,
                          sum);
 }

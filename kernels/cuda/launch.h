@@ -136,18 +136,24 @@ cudaError_t PrepareSparseDownBatch(Element element);
 cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream);
 
-// All steps for one token, in one kernel: each block takes the neurons that it
-// counts to and leaves its part of the output. LaunchFusedSum adds the parts.
-struct FusedTokenParams {
-  const void* hidden_state;  // [hidden]
-  const void* gate_proj;     // [n, hidden]
-  const void* up_proj;       // [n, hidden]
-  const void* down_proj;     // [n, hidden], transposed from the checkpoint
-  float* parts;              // [FusedBlocks(), part_stride], 16-byte aligned
-  int* active;               // [FusedBlocks()], active neurons of each block
-  int part_stride;           // >= hidden_size, a multiple of 4
+// Most tokens that all steps in one kernel can be for.
+constexpr int kOneKernelTokens = 2;
+
+// All steps for one token or a few, in one kernel: each block takes the neurons
+// that it counts to and leaves its part of the output. LaunchFusedSum adds the
+// parts. What a token gets does not depend on the others.
+struct FusedTokensParams {
+  const void* hidden_states;  // [tokens, hidden]
+  const void* gate_proj;      // [n, hidden]
+  const void* up_proj;        // [n, hidden]
+  const void* down_proj;      // [n, hidden], transposed from the checkpoint
+  float* parts;  // [FusedBlocks(), tokens, part_stride], 16-byte aligned
+  int* active;   // [FusedBlocks(), 1 + tokens]: of a block's neurons, those of
+                 // the union, then of each token
+  int part_stride;  // >= hidden_size, a multiple of 4
   int hidden_size;
   int intermediate_size;
+  int tokens;
   float threshold;  // active: >= threshold if that is > 0, else > 0
   bool clamp_up;    // dReLU: h = s * max(up, 0)
   Element element;
@@ -157,25 +163,29 @@ struct FusedTokenParams {
 int FusedBlocks(Device device, int intermediate_size);
 // Streams weights through shared memory with the copy engine; starts on them
 // before the previous kernel has ended. Takes what FusedBulkTakes takes, on a
-// device that PrepareFusedBulk was called for.
-cudaError_t LaunchFusedBulk(const FusedTokenParams& params,
+// device that PrepareFusedBulk was called for with these tokens.
+cudaError_t LaunchFusedBulk(const FusedTokensParams& params,
                             cudaStream_t stream);
-cudaError_t PrepareFusedBulk(Element element, int hidden_size);
-bool FusedBulkTakes(Device device, int hidden_size, int intermediate_size);
-// Any size on any device.
-cudaError_t LaunchFusedPortable(const FusedTokenParams& params,
+cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size);
+bool FusedBulkTakes(Device device, int tokens, int hidden_size,
+                    int intermediate_size);
+// One token of any size on any device.
+cudaError_t LaunchFusedPortable(const FusedTokensParams& params,
                                 cudaStream_t stream);
 
 // Adds up what the blocks of a fused launch left, in an order that depends on
 // nothing but their number: equal inputs give equal bits.
 struct FusedSumParams {
-  const float* parts;  // [blocks, part_stride]
-  const int* active;   // [blocks]
-  float* output;  // [hidden], 16-byte aligned, on the device or page-locked
-  int* counters;  // [2]: active neurons, twice; as above
+  const float* parts;  // [blocks, tokens, part_stride]
+  const int* active;   // [blocks, 1 + tokens]
+  float* output;       // [tokens, hidden], on the device or page-locked; rows
+                       // 16-byte aligned where there is more than one
+  int* counters;  // [1 + tokens]: active neurons, of the union, then of each
+                  // token; as above
   int blocks;
   int part_stride;
   int hidden_size;
+  int tokens;
   Device device;
 };
 cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream);

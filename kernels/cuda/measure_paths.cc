@@ -156,8 +156,10 @@ std::vector<size_t> TokensToMeasure(size_t max_batch_tokens,
   for (size_t power = 1; power <= max_batch_tokens; power *= 2) {
     tokens.push_back(power);
     const size_t next = power + 1;
-    if (next <= max_batch_tokens && UsesBatchForm(power, hidden_size) &&
-        !UsesBatchForm(next, hidden_size)) {
+    const bool batch_form_ends =
+        UsesBatchForm(power, hidden_size) && !UsesBatchForm(next, hidden_size);
+    if (next <= max_batch_tokens &&
+        (batch_form_ends || power == kMaxOneKernelTokens)) {
       tokens.push_back(next);
     }
   }

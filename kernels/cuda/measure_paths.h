@@ -32,8 +32,9 @@ struct MeasurePlan {
 };
 
 // Powers of two up to `max_batch_tokens` and that number itself. Where the
-// sparse steps lose their batch form, also the first number without it: there
-// is a leap, over which nothing can be interpolated. Ascending.
+// sparse steps lose their batch form and where the fused form is no longer one
+// kernel, also the first number beyond: there is a leap, over which nothing can
+// be interpolated. Ascending.
 std::vector<size_t> TokensToMeasure(size_t max_batch_tokens,
                                     size_t hidden_size);
 

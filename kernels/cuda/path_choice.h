@@ -12,6 +12,9 @@ namespace sparse_ffn::cuda {
 // Most tokens of the batch form.
 inline constexpr size_t kMaxBatchFormTokens = 32;
 
+// Most tokens whose fused form is one kernel for all steps.
+inline constexpr size_t kMaxOneKernelTokens = 2;
+
 // Whether the sparse steps run in their batch form (launch.h). Below three
 // tokens the plain form is as fast.
 constexpr bool UsesBatchForm(size_t tokens, size_t hidden_size) {

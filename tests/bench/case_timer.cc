@@ -23,7 +23,7 @@ class CaseTimer {
 
  private:
   absl::Status Time(double* microseconds, const Work& work);
-  absl::Status TimeFusedToken();
+  absl::Status TimeFusedTokens();
   absl::Status Gate(const CudaLayer& layer) const {
     return steps_.Gate(layer, tokens_);
   }
@@ -77,7 +77,7 @@ absl::Status CaseTimer::TimeSteps() {
 }
 
 absl::Status CaseTimer::TimeFused() {
-  if (tokens_ == 1) return TimeFusedToken();
+  if (steps_.FusesAllSteps(tokens_)) return TimeFusedTokens();
   const cuda::CudaModel& model = model_.cuda_model();
   if (!cuda::FusedGatedUpTakes(
           model.device_traits, tokens_,
@@ -90,14 +90,14 @@ absl::Status CaseTimer::TimeFused() {
   });
 }
 
-absl::Status CaseTimer::TimeFusedToken() {
+absl::Status CaseTimer::TimeFusedTokens() {
   const size_t hidden_size = model_.cuda_model().config.hidden_size;
-  auto output = cuda::NewDeviceMemory(hidden_size * sizeof(float));
+  auto output = cuda::NewDeviceMemory(tokens_ * hidden_size * sizeof(float));
   if (!output.ok()) return output.status();
-  auto counters = cuda::NewDeviceMemory(2 * sizeof(int));
+  auto counters = cuda::NewDeviceMemory((1 + tokens_) * sizeof(int));
   if (!counters.ok()) return counters.status();
   return Time(&times_.fused, [&](const CudaLayer& layer) {
-    return steps_.Fused(layer, reinterpret_cast<float*>(output->get()),
+    return steps_.Fused(layer, tokens_, reinterpret_cast<float*>(output->get()),
                         reinterpret_cast<int*>(counters->get()));
   });
 }

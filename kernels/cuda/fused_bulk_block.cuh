@@ -1,0 +1,126 @@
+// What the warps of a block of fused_bulk.cu share: the shape of the block, its
+// shared memory, its rows.
+#ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_BLOCK_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_BLOCK_CUH_
+
+#include <cstddef>
+
+#include "kernels/cuda/bulk_copy.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/warp_dot.cuh"
+
+namespace sparse_ffn::cuda {
+
+constexpr int kWarp = 32;
+constexpr int kGateWarps = 8;
+constexpr int kSumWarps = 4;
+constexpr int kListWarp = kGateWarps + kSumWarps;
+constexpr int kThreads = (kListWarp + 1) * kWarp;
+constexpr int kSumThreads = kSumWarps * kWarp;
+
+constexpr int kMaxRows = 512;  // Of gate_proj, in a block.
+// A round is one row of each gate warp.
+constexpr int kMaxRounds = kMaxRows / kGateWarps;
+constexpr int kMaxListSlots = 6;  // Rows in the ring of the list warp.
+
+struct FusedBulkParams : FusedTokensParams {
+  int row_bytes;
+  int list_slots;
+};
+
+// Shared memory: this, then the hidden states, the list ring, the gate slots.
+template <int kTokens>
+struct Head {
+  uint4 zero_pack;
+  uint64_t gate_full[kGateWarps];
+  uint64_t first_full[kGateWarps];
+  uint64_t hidden_full;
+  uint64_t list_full[kMaxListSlots];   // The row's, and what goes with it.
+  uint64_t list_empty[kMaxListSlots];  // After its first row, of gate_proj.
+  uint64_t round_done[kMaxRounds];
+  float scores[kTokens][kMaxRows];
+  float list_scores[kMaxListSlots][kTokens];  // Of slots that hold an up row.
+  int list_ends[kMaxListSlots];
+  float up_sums[2][kSumWarps][kTokens];
+};
+template <int kTokens>
+constexpr int kHeadBytes = (sizeof(Head<kTokens>) + 127) / 128 * 128;
+
+#if __CUDA_ARCH__ >= 900
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kPackBytes = 16;
+
+template <int kTokens>
+struct Block {
+  using Shared = Head<kTokens>;
+
+  __device__ static Shared& head() {
+    extern __shared__ __align__(128) std::byte shared[];
+    return *reinterpret_cast<Shared*>(shared);
+  }
+  __device__ static std::byte* SharedRow(const FusedBulkParams& p, int i) {
+    return reinterpret_cast<std::byte*>(&head()) + kHeadBytes<kTokens> +
+           i * p.row_bytes;
+  }
+  __device__ static std::byte* Hidden(const FusedBulkParams& p) {
+    return SharedRow(p, 0);
+  }
+  // For the product of that row with the hidden states.
+  __device__ static DotOperands Operands(const FusedBulkParams& p,
+                                         const std::byte* row) {
+    return {row, Hidden(p),
+            reinterpret_cast<const std::byte*>(&head().zero_pack),
+            p.row_bytes / kPackBytes};
+  }
+  __device__ static std::byte* ListSlot(const FusedBulkParams& p, int slot) {
+    return SharedRow(p, kTokens + slot);
+  }
+  __device__ static std::byte* GateSlot(const FusedBulkParams& p, int warp) {
+    return SharedRow(p, kTokens + p.list_slots + warp);
+  }
+};
+
+// A place in a ring, and the parity of its next phase.
+struct RingPlace {
+  int slot = 0;
+  uint32_t parity = 0;
+
+  __device__ void Advance(int slots) {
+    if (++slot < slots) return;
+    slot = 0;
+    parity ^= 1;
+  }
+};
+
+// Rows of this block: blockIdx.x + i * gridDim.x for i below this.
+__device__ inline int BlockRows(const FusedBulkParams& p) {
+  return (p.intermediate_size - static_cast<int>(blockIdx.x) +
+          static_cast<int>(gridDim.x) - 1) /
+         static_cast<int>(gridDim.x);
+}
+__device__ inline const std::byte* Row(const void* matrix,
+                                       const FusedBulkParams& p, int i) {
+  return static_cast<const std::byte*>(matrix) +
+         (static_cast<size_t>(i) * gridDim.x + blockIdx.x) * p.row_bytes;
+}
+
+// A slot of the list ring is handed back to the list warp by all sum warps, at
+// a hardware barrier of its own.
+constexpr int kFirstListBarrier = 2;  // 1 is that of the sum warps.
+__device__ inline void FreeListSlot(int slot) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(kFirstListBarrier + slot),
+               "n"(kSumThreads + kWarp)
+               : "memory");
+}
+__device__ inline void AwaitFreeListSlot(int slot) {
+  asm volatile("bar.sync %0, %1;" ::"r"(kFirstListBarrier + slot),
+               "n"(kSumThreads + kWarp)
+               : "memory");
+}
+
+#endif  // __CUDA_ARCH__ >= 900
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_BLOCK_CUH_

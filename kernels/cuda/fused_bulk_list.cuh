@@ -1,0 +1,131 @@
+// The list warp of fused_bulk.cu: orders the up and down rows of the neurons
+// that are active for some token.
+#ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_LIST_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_LIST_CUH_
+
+#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/fused_bulk_block.cuh"
+
+#if __CUDA_ARCH__ >= 900
+
+namespace sparse_ffn::cuda {
+
+// By the whole list warp.
+template <int kTokens>
+__device__ void InitHead(const FusedBulkParams& p, int rows) {
+  auto& head = Block<kTokens>::head();
+  const int lane = threadIdx.x % kWarp;
+  for (int r = lane; r * kGateWarps < rows; r += kWarp) {
+    InitBarrier(&head.round_done[r], min(kGateWarps, rows - r * kGateWarps));
+  }
+  if (lane < p.list_slots) {
+    InitBarrier(&head.list_full[lane], 2);
+    InitBarrier(&head.list_empty[lane], kWarp);
+  }
+  if (lane == 0) {
+    InitBarrier(&head.hidden_full, 1);
+    head.zero_pack = make_uint4(0, 0, 0, 0);
+  }
+  PublishBarriers();
+}
+
+// By the whole list warp.
+template <int kTokens>
+struct ListOrders {
+  int gate_rows;  // That slots from 0 on hold first.
+  RingPlace place = {};
+  bool first_turn = true;
+
+  __device__ void AwaitFree() const {
+    if (!first_turn) {
+      AwaitFreeListSlot(place.slot);
+    } else if (place.slot < gate_rows) {
+      Wait(&Block<kTokens>::head().list_empty[place.slot], 0);
+    }
+  }
+  // `scores`: of the neuron, 0 for tokens for which it is inactive.
+  __device__ void Order(const FusedBulkParams& p, const std::byte* row,
+                        const float (&scores)[kTokens]) {
+    AwaitFree();
+    if (threadIdx.x % kWarp == 0) Copy(p, row, scores);
+    place.Advance(p.list_slots);
+    if (place.slot == 0) first_turn = false;
+  }
+  __device__ void Copy(const FusedBulkParams& p, const std::byte* row,
+                       const float (&scores)[kTokens]) const {
+    auto& head = Block<kTokens>::head();
+    CopyBulk(Block<kTokens>::ListSlot(p, place.slot), row, p.row_bytes,
+             &head.list_full[place.slot]);
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      head.list_scores[place.slot][t] = scores[t];
+    }
+    head.list_ends[place.slot] = 0;
+    Arrive(&head.list_full[place.slot]);
+  }
+  __device__ void End(const FusedBulkParams& p) {
+    auto& head = Block<kTokens>::head();
+    AwaitFree();
+    if (threadIdx.x % kWarp == 0) {
+      head.list_ends[place.slot] = 1;
+      Arrive(&head.list_full[place.slot]);
+      Arrive(&head.list_full[place.slot]);
+    }
+    // No barrier is left half full.
+    const int used = first_turn ? place.slot : p.list_slots;
+    for (int slot = 0; slot < used; ++slot) {
+      if (slot != place.slot) AwaitFreeListSlot(slot);
+    }
+  }
+};
+
+template <int kTokens>
+__device__ void RunListWarp(const FusedBulkParams& p, int rows) {
+  auto& head = Block<kTokens>::head();
+  const int lane = threadIdx.x % kWarp;
+  if (lane == 0) {
+    CopyBulk(Block<kTokens>::Hidden(p), p.hidden_states, p.tokens * p.row_bytes,
+             &head.hidden_full);
+  }
+  ListOrders<kTokens> orders = {min(kGateWarps, rows)};
+  int active[1 + kTokens] = {};  // As in FusedTokensParams.
+  int round = 0;
+  for (int first = 0; first < rows; first += kGateWarps, ++round) {
+    Wait(&head.round_done[round], 0);
+    const bool exists = lane < min(kGateWarps, rows - first);
+    unsigned masks[kTokens];
+    unsigned mask = 0;
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      const float score = exists ? head.scores[t][first + lane] : 0;
+      masks[t] = __ballot_sync(
+          kAllLanes, exists && t < p.tokens && IsActive(score, p.threshold));
+      active[1 + t] += __popc(masks[t]);
+      mask |= masks[t];
+    }
+    active[0] += __popc(mask);
+    for (; mask != 0; mask &= mask - 1) {
+      const int i = __ffs(static_cast<int>(mask)) - 1;
+      float scores[kTokens];
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        scores[t] = (masks[t] >> i & 1) != 0 ? head.scores[t][first + i] : 0;
+      }
+      orders.Order(p, Row(p.up_proj, p, first + i), scores);
+      orders.Order(p, Row(p.down_proj, p, first + i), scores);
+    }
+  }
+  if (lane == 0) {
+#pragma unroll
+    for (int i = 0; i <= kTokens; ++i) {
+      p.active[blockIdx.x * (1 + kTokens) + i] = active[i];
+    }
+  }
+  orders.End(p);
+}
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // __CUDA_ARCH__ >= 900
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_LIST_CUH_

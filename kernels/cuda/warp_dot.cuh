@@ -1,0 +1,89 @@
+// Dot products of a row of weights with the hidden states of a few tokens, by
+// one warp on the tensor cores. What a token gets does not depend, in any bit,
+// on which other tokens there are.
+#ifndef SPARSE_FFN_KERNELS_CUDA_WARP_DOT_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_WARP_DOT_CUH_
+
+#include <cstddef>
+
+#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/tensor_core.cuh"
+
+namespace sparse_ffn::cuda {
+
+// A row of weights and the same columns of the hidden states, all in shared
+// memory and as many packs long.
+struct DotOperands {
+  const std::byte* row;
+  const std::byte* hidden_states;  // [tokens, packs]
+  const std::byte* zero_pack;
+  int packs;
+};
+
+// Sums of products, in kChains chains of their own. Of a segment of a row, 32
+// packs, packs g, g + 8, g + 16 and g + 24 are rows g and g + 8 of one factor;
+// the same packs of a token make column g of two factors, one for each of those
+// rows. So the diagonals hold the products that belong together.
+template <typename T, int kTokens, int kChains>
+struct WarpDot {
+  float sums[kTokens][kChains][2][4] = {};
+
+  __device__ void Add(const DotOperands& in, int segment, int chain) {
+    const int lane = threadIdx.x % 32;
+    // Tiles 0, 2, 1, 3: those that belong to a row of weights side by side.
+    const int x_lane = (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
+    const int w_at = segment * 32 + lane;
+    const int x_at = segment * 32 + x_lane;
+    uint32_t w[4];
+    LoadTiles<4>(w_at < in.packs ? in.row + w_at * kPackBytes : in.zero_pack,
+                 w);
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      const std::byte* x =
+          in.hidden_states + (t * in.packs + x_at) * kPackBytes;
+      uint32_t v[4];
+      LoadTiles<4>(x_at < in.packs ? x : in.zero_pack, v);
+      MultiplyAdd(sums[t][chain][0], w, {v[0], v[1]}, T());
+      MultiplyAdd(sums[t][chain][1], w, {v[2], v[3]}, T());
+    }
+  }
+
+  // The sum of all that were added for a token, in all lanes.
+  __device__ float Sum(int token) const {
+    const int lane = threadIdx.x % 32;
+    const int group = lane / 4;
+    float even = 0;
+    float odd = 0;
+#pragma unroll
+    for (int k = 0; k < kChains; ++k) {
+      even += sums[token][k][0][0] + sums[token][k][1][2];
+      odd += sums[token][k][0][1] + sums[token][k][1][3];
+    }
+    const float diagonal = group % 2 == 0 ? even : odd;
+    return SumOverWarp(lane % 4 == group / 2 ? diagonal : 0);
+  }
+
+ private:
+  static constexpr int kPackBytes = 16;
+};
+
+// dots[t] = row · hidden_states[t], in all lanes.
+template <typename T, int kTokens>
+__device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
+  constexpr int kChains = 2;
+  const int segments = (in.packs + 31) / 32;
+  WarpDot<T, kTokens, kChains> dot;
+  int segment = 0;
+#pragma unroll 2
+  for (; segment + kChains <= segments; segment += kChains) {
+#pragma unroll
+    for (int k = 0; k < kChains; ++k) dot.Add(in, segment + k, k);
+  }
+  if (segment < segments) dot.Add(in, segment, 0);
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) dots[t] = dot.Sum(t);
+}
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_WARP_DOT_CUH_
