@@ -79,7 +79,7 @@ inline constexpr int kMaxCpuThreads = 1024;
 enum class Execution : uint8_t { kAuto, kSparse, kDense };
 
 // Which kernels ran. Fused: the sparse path with steps 1 and 2 in one kernel,
-// and for one token step 3 too.
+// and for one token or, on newer devices, two step 3 too.
 enum class FfnPath : uint8_t { kSparse, kDense, kFused };
 inline constexpr size_t kFfnPaths = 3;
 

@@ -6,7 +6,8 @@ const TestBackendTraits& TestBackend() {
   static const TestBackendTraits traits = {
       "cpu", {DataType::kBFloat16, DataType::kFloat16, DataType::kFloat32},
       false, true,
-      true,  {}};
+      true,  true,
+      {}};
   return traits;
 }
 

@@ -1,6 +1,18 @@
+#include <cuda_runtime_api.h>
+
 #include "tests/conformance/test_backend.h"
 
 namespace sparse_ffn {
+namespace {
+
+bool HasBulkCopies() {
+  int major = 0;
+  const cudaError_t error =
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+  return error == cudaSuccess && major >= 9;
+}
+
+}  // namespace
 
 const TestBackendTraits& TestBackend() {
   static const TestBackendTraits traits = {
@@ -9,6 +21,7 @@ const TestBackendTraits& TestBackend() {
       true,
       false,
       false,
+      HasBulkCopies(),
       {SparseForm::kSteps, SparseForm::kFused, SparseForm::kFusedPortable}};
   return traits;
 }

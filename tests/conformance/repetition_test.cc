@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -13,6 +14,11 @@
 
 namespace sparse_ffn {
 namespace {
+
+std::vector<uint8_t> Bytes(const ConstMatrix& matrix) {
+  const auto* bytes = static_cast<const uint8_t*>(matrix.data);
+  return {bytes, bytes + matrix.bytes()};
+}
 
 TEST_F(ConformanceTest, RepeatsItself) {
   constexpr size_t kTokens = 17;
@@ -27,8 +33,7 @@ TEST_F(ConformanceTest, RepeatsItself) {
       const FfnResult result =
           Run(*bench.lane, 0, layer.hidden_states, kTokens, execution);
       ExpectResult(result, expected, kTokens, execution);
-      const auto* bytes = static_cast<const uint8_t*>(result.output.data);
-      const std::vector<uint8_t> now(bytes, bytes + result.output.bytes());
+      const std::vector<uint8_t> now = Bytes(result.output);
       if (i == 0) first = now;
       if (TestBackend().repeats_bit_for_bit) {
         EXPECT_EQ(now, first);
@@ -48,11 +53,38 @@ TEST_F(ConformanceTest, FusedRepeatsBitForBit) {
     for (int i = 0; i < 50; ++i) {
       const FfnResult result =
           Run(*bench.lane, 0, layer.hidden_states, 1, Execution::kSparse);
-      const auto* bytes = static_cast<const uint8_t*>(result.output.data);
-      const std::vector<uint8_t> now(bytes, bytes + result.output.bytes());
+      const std::vector<uint8_t> now = Bytes(result.output);
       if (i == 0) first = now;
       EXPECT_EQ(now, first) << i;
     }
+  }
+}
+
+TEST_F(ConformanceTest, FusedPairGivesWhatEachTokenGetsAlone) {
+  if (!TestBackend().pairs_independent) {
+    GTEST_SKIP() << "no fused kernel for two tokens here";
+  }
+  // Rows that are whole segments of 32 packs, and others.
+  for (size_t hidden : {1024, 328}) {
+    const TestLayer layer(
+        {hidden, 3000, DataType::kBFloat16, Activation::kDRelu, 0, 0.2}, 2,
+        seed_);
+    const Bench bench = MakeBench({&layer}, 2, SparseForm::kFused);
+    const FfnResult pair =
+        Run(*bench.lane, 0, layer.hidden_states, 2, Execution::kSparse);
+    EXPECT_EQ(pair.stats.path, FfnPath::kFused);
+    const std::vector<uint8_t> together = Bytes(pair.output);
+    std::vector<uint8_t> alone;
+    for (size_t token = 0; token < 2; ++token) {
+      const Matrix input = bench.lane->input(1);
+      std::memcpy(input.data, layer.hidden_states.view().row(token),
+                  input.row_bytes());
+      const auto result = bench.lane->Run(0, 1, Execution::kSparse);
+      ASSERT_TRUE(result.ok()) << result.status();
+      const std::vector<uint8_t> row = Bytes(result->output);
+      alone.insert(alone.end(), row.begin(), row.end());
+    }
+    EXPECT_EQ(together, alone) << hidden;
   }
 }
 

@@ -21,6 +21,8 @@ struct TestBackendTraits {
   // Whether the bits of a token depend on its hidden states and the weights
   // alone.
   bool independent_of_batch;
+  // Whether that is so of two tokens in fused form.
+  bool pairs_independent;
   // Ways to run sparse batches, beside the backend's own choice.
   std::vector<SparseForm> sparse_forms;
 };
