@@ -46,28 +46,16 @@ absl::Status CudaLane::Init() {
     if (!made.ok()) return made.status();
     *pinned = *std::move(made);
   }
+  // What single requests need is ready before the first.
   for (int fused = 1; fused <= static_cast<int>(tokens); ++fused) {
     if (!MayFuse(model_, fused, /*timed=*/false) ||
         !steps_->FusesAllSteps(fused)) {
       break;
     }
-    status = RecordGraphs(fused);
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CudaLane::RecordGraphs(int tokens) {
-  auto& graphs = graphs_[{tokens, model_.config.threshold}];
-  for (const auto& [number, layer] : model_.layers) {
-    const CudaLayer& weights = layer;
-    auto graph = RecordGraph(stream_.get(),
-                             [&] { return QueueFusedTokens(weights, tokens); });
-    if (!graph.ok()) return graph.status();
-    absl::Status status = ToStatus(cudaGraphUpload(graph->get(), stream_.get()),
-                                   "cudaGraphUpload");
-    if (!status.ok()) return status;
-    graphs[&weights] = *std::move(graph);
+    for (const auto& [number, layer] : model_.layers) {
+      auto graph = RecordFused(layer, fused);
+      if (!graph.ok()) return graph.status();
+    }
   }
   return absl::OkStatus();
 }
@@ -129,30 +117,48 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
 }
 
 absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
-  if (path != FfnPath::kFused) return QueueSteps(layer, tokens, path);
-  return steps_->FusesAllSteps(tokens) ? QueueGraph(layer, tokens)
-                                       : QueueFusedBatch(layer, tokens);
+  if (path != FfnPath::kFused || !steps_->FusesAllSteps(tokens)) {
+    steps_->NextCounters();
+  }
+  return path == FfnPath::kFused ? QueueFused(layer, tokens)
+                                 : QueueSteps(layer, tokens, path);
 }
 
-absl::Status CudaLane::QueueGraph(const CudaLayer& layer, int tokens) {
-  const auto key = std::pair(tokens, model_.config.threshold);
-  if (graphs_.find(key) == graphs_.end()) {
-    absl::Status status = RecordGraphs(tokens);
-    if (!status.ok()) return status;
-  }
-  return ToStatus(cudaGraphLaunch(graphs_[key][&layer].get(), stream_.get()),
+absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
+  auto graph = RecordFused(layer, tokens);
+  if (!graph.ok()) return graph.status();
+  if (*graph == nullptr) return QueueFusedLaunches(layer, tokens);
+  return ToStatus(cudaGraphLaunch(*graph, stream_.get()),
                   "launching the fused FFN");
 }
 
-absl::Status CudaLane::QueueFusedTokens(const CudaLayer& layer, int tokens) {
-  absl::Status status = CopyIn(tokens);
-  status.Update(steps_->Fused(layer, tokens, pinned_output(),
-                              pinned_counters(tokens, FfnPath::kFused)));
-  return status;
+absl::StatusOr<cudaGraphExec_t> CudaLane::RecordFused(const CudaLayer& layer,
+                                                      int tokens) {
+  const size_t counters =
+      steps_->FusesAllSteps(tokens) ? 0 : steps_->counter_offset();
+  const auto [place, is_new] =
+      graphs_.try_emplace({&layer, tokens, model_.config.threshold, counters});
+  Graph& graph = place->second;
+  if (!is_new) return graph.get();
+  auto made = RecordGraph(stream_.get(),
+                          [&] { return QueueFusedLaunches(layer, tokens); });
+  if (absl::IsResourceExhausted(made.status())) return nullptr;
+  if (!made.ok()) return made.status();
+  graph = *std::move(made);
+  absl::Status status =
+      ToStatus(cudaGraphUpload(graph.get(), stream_.get()), "cudaGraphUpload");
+  if (!status.ok()) return status;
+  return graph.get();
 }
 
-absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {
+absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens) {
   absl::Status status = CopyIn(tokens);
+  if (steps_->FusesAllSteps(tokens)) {
+    // The result goes straight to the host.
+    status.Update(steps_->Fused(layer, tokens, pinned_output(),
+                                pinned_counters(tokens, FfnPath::kFused)));
+    return status;
+  }
   status.Update(steps_->FusedBatch(layer, tokens));
   status.Update(CopyOut(tokens));
   return status;

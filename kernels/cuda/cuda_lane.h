@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <utility>
+#include <tuple>
 
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/cuda_model.h"
@@ -38,16 +38,14 @@ class CudaLane : public FfnLane {
 
   explicit CudaLane(const CudaModel& model) : model_(model) {}
   absl::Status Init();
-  // QueueFusedTokens of each layer, with the model's threshold of now.
-  absl::Status RecordGraphs(int tokens);
   // Queues a whole batch.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
-  // Queues what was recorded, and records it first where that is to be done.
-  absl::Status QueueGraph(const CudaLayer& layer, int tokens);
-  // The result goes straight to the host.
-  absl::Status QueueFusedTokens(const CudaLayer& layer, int tokens);
-  absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens);
+  // Queues the recorded launches; at first it records them.
+  absl::Status QueueFused(const CudaLayer& layer, int tokens);
+  absl::StatusOr<cudaGraphExec_t> RecordFused(const CudaLayer& layer,
+                                              int tokens);
+  absl::Status QueueFusedLaunches(const CudaLayer& layer, int tokens);
   absl::Status CopyIn(int tokens);
   absl::Status CopyOut(int tokens);
   // Between page-locked memory and the device. Sizes are rounded up to 16
@@ -66,8 +64,10 @@ class CudaLane : public FfnLane {
   PinnedMemory pinned_input_;
   PinnedMemory pinned_result_;
   std::unique_ptr<CudaSteps> steps_;
-  // By tokens and threshold, then layer: one launch instead of three.
-  std::map<std::pair<int, float>, std::map<const CudaLayer*, Graph>> graphs_;
+  // Of QueueFusedLaunches, by all that those depend on: layer, tokens, the
+  // model's threshold, CudaSteps::counter_offset. One call instead of three or
+  // four. Empty where the device had no memory for it.
+  std::map<std::tuple<const CudaLayer*, int, float, size_t>, Graph> graphs_;
   uint64_t batches_ = 0;
   bool timed_ = false;  // The batch in flight.
 };

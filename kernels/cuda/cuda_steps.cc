@@ -131,8 +131,7 @@ absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) const {
                                   scores_);
 }
 
-absl::Status CudaSteps::Select(int tokens, bool clear_output) {
-  std::swap(counters_, next_counters_);
+absl::Status CudaSteps::Select(int tokens, bool clear_output) const {
   SelectActiveParams params;
   params.scores = scores_;
   params.counters = counters();
@@ -200,8 +199,7 @@ absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
                   "sparse down product");
 }
 
-absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
-  std::swap(counters_, next_counters_);
+absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) const {
   int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
   FusedGatedUpParams params;
   params.hidden_states = hidden_states_;
