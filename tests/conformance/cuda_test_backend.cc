@@ -1,15 +1,22 @@
-#include <cuda_runtime_api.h>
-
 #include "tests/conformance/test_backend.h"
+
+#ifdef SPARSE_FFN_HAVE_CUDA
+#include <cuda_runtime_api.h>
+#endif
 
 namespace sparse_ffn {
 namespace {
 
+// Compute capability 9.0 and newer.
 bool HasBulkCopies() {
+#ifdef SPARSE_FFN_HAVE_CUDA
   int major = 0;
   const cudaError_t error =
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
   return error == cudaSuccess && major >= 9;
+#else
+  return false;
+#endif
 }
 
 }  // namespace
