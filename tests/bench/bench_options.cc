@@ -46,8 +46,10 @@ void AddFlags(CLI::App* app, Options* options) {
   AddList(app, "--dtypes", &options->dtypes, "Types of the weights",
           CLI::IsMember(std::vector<std::string>{"bfloat16", "float16"}));
   AddList(app, "--paths", &options->paths,
-          "What to time, where the case has it",
-          CLI::IsMember(Options().paths));
+          "What to time, where the case has it; auto: also whole calls with "
+          "EXECUTION_AUTO against the sparse and the dense ones",
+          CLI::IsMember(
+              std::vector<std::string>{"steps", "fused", "dense", "auto"}));
   AddList(app, "--sparsities", &options->sparsities,
           "Shares of inactive neurons, random", CLI::Range(0.0, 1.0));
   AddList(app, "--tokens", &options->tokens, "Tokens of a batch",
@@ -58,7 +60,8 @@ void AddFlags(CLI::App* app, Options* options) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app->add_option("--verify", options->verify,
-                  "Also run that many fresh tokens fused and in steps, over "
+                  "Also run that many fresh batches of one or two tokens fused "
+                  "and in steps, over "
                   "each model's last case, and compare the results")
       ->check(CLI::Range(0, 1000000));
   app->add_option("--json", options->json, "File for the figures");

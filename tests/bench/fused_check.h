@@ -7,9 +7,10 @@
 
 namespace sparse_ffn::bench {
 
-// Runs `runs` fresh tokens fused and in steps, over the layers as they were
-// prepared. The worst relative error; INTERNAL where they differ by more than
-// rounding, or in the number of active neurons.
+// Runs `runs` fresh batches of one token, and of two where the model takes
+// them, fused and in steps, over the layers as they were prepared. The worst
+// relative error; INTERNAL where they differ by more than rounding, or in the
+// number of active neurons.
 absl::StatusOr<double> CheckFused(TimedModel* model, int runs);
 
 }  // namespace sparse_ffn::bench

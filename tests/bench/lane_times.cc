@@ -3,8 +3,10 @@
 #include <cuda_runtime_api.h>
 
 #include <memory>
+#include <utility>
 
 #include "kernels/cuda/cuda_lane.h"
+#include "kernels/cuda/cuda_measure.h"
 #include "tests/bench/bench_figures.h"
 #include "tests/bench/graph_timer.h"
 
@@ -52,6 +54,38 @@ absl::StatusOr<double> HostToHost(TimedModel* model, int tokens) {
   auto lane = PreparedLane(model, tokens);
   if (!lane.ok()) return lane.status();
   return MedianCall(*model, lane->get(), tokens, Execution::kSparse);
+}
+
+absl::Status MeasureForAuto(TimedModel* model) {
+  constexpr double kSeconds = 2;  // The server's default.
+  auto costs = cuda::MeasureCudaPaths(model->cuda_model(), kSeconds, [] {});
+  if (!costs.ok()) return costs.status();
+  if (costs->empty()) {
+    return absl::FailedPreconditionError(
+        "auto: the layers reach too few neurons to measure the paths");
+  }
+  auto made = cuda::PathCosts::Make(*costs);
+  if (!made.ok()) return made.status();
+  model->cuda_model().path_costs = *std::move(made);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ExecutionTimes> TimeExecutions(TimedModel* model, int tokens) {
+  auto lane = PreparedLane(model, tokens);
+  if (!lane.ok()) return lane.status();
+  ExecutionTimes times = {};
+  for (auto [execution, time] :
+       {std::pair(Execution::kSparse, &times.sparse),
+        std::pair(Execution::kDense, &times.dense),
+        std::pair(Execution::kAuto, &times.automatic)}) {
+    auto median = MedianCall(*model, lane->get(), tokens, execution);
+    if (!median.ok()) return median.status();
+    *time = *median;
+  }
+  auto last = (*lane)->Run(0, tokens, Execution::kAuto);
+  if (!last.ok()) return last.status();
+  times.chosen = last->stats.path;
+  return times;
 }
 
 absl::StatusOr<std::vector<FirstCall>> TimeFirstCalls(TimedModel* model,

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/ffn_backend.h"
 #include "tests/bench/bench_options.h"
 #include "tests/bench/timed_model.h"
 
@@ -14,6 +16,19 @@ namespace sparse_ffn::bench {
 // Microseconds of a sparse batch over the hidden states as they were prepared,
 // median: fused where that is fast, but in steps where the lane times those.
 absl::StatusOr<double> HostToHost(TimedModel* model, int tokens);
+
+// Measures what the choice of a path goes by, as the server does at its start,
+// for the lanes that are made from now on.
+absl::Status MeasureForAuto(TimedModel* model);
+
+// Microseconds of calls as by HostToHost, each with an Execution of its own.
+struct ExecutionTimes {
+  double automatic;
+  double sparse;
+  double dense;
+  FfnPath chosen;  // By the last of the automatic calls.
+};
+absl::StatusOr<ExecutionTimes> TimeExecutions(TimedModel* model, int tokens);
 
 struct FirstCall {
   std::string path;

@@ -1,5 +1,6 @@
 #include "tests/bench/model_run.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 #include <vector>
@@ -29,6 +30,8 @@ absl::Status ModelRun::Run() {
   const std::vector<Case> cases = Cases(options_);
   absl::Status status = RunFirstCalls(cases[0]);
   if (status.ok()) status = MeasureDevice();
+  if (!status.ok()) return At(name, status);
+  if (options_.HasPath("auto")) status = MeasureForAuto(model_.get());
   if (!status.ok()) return At(name, status);
   std::printf("%s", TableHeader().c_str());
   for (const Case& one : cases) {
@@ -64,8 +67,27 @@ absl::Status ModelRun::RunCase(const Case& one) {
       Derive(timed.times, timed.union_density,
              static_cast<double>(model_->matrix_bytes()), read_bandwidth_);
   std::printf("%s", TableRow(timed).c_str());
-  std::fflush(stdout);
   report_["cases"].push_back(CaseJson(timed));
+  status = options_.HasPath("auto") ? RunAuto(timed) : absl::OkStatus();
+  std::fflush(stdout);
+  return status.ok() ? status : At(timed.Key(), status);
+}
+
+absl::Status ModelRun::RunAuto(const TimedCase& timed) {
+  auto times = TimeExecutions(model_.get(), timed.tokens);
+  if (!times.ok()) return times.status();
+  const double of_better =
+      std::min(times->sparse, times->dense) / times->automatic;
+  std::printf(
+      "  calls: sparse %.1f, dense %.1f, auto %.1f us (%s): %.2f of the better "
+      "one's speed\n",
+      times->sparse, times->dense, times->automatic, FfnPathName(times->chosen),
+      of_better);
+  nlohmann::json& entry = report_["cases"].back();
+  entry["calls"] = {{"sparse_us", times->sparse},
+                    {"dense_us", times->dense},
+                    {"auto_us", times->automatic},
+                    {"auto_path", FfnPathName(times->chosen)}};
   return absl::OkStatus();
 }
 
@@ -110,7 +132,7 @@ absl::Status ModelRun::Verify() {
   if (options_.verify == 0) return absl::OkStatus();
   auto worst = CheckFused(model_.get(), options_.verify);
   if (!worst.ok()) return worst.status();
-  std::printf("%d fresh tokens: fused as in steps, relative error %.1e\n",
+  std::printf("%d fresh batches: fused as in steps, relative error %.1e\n",
               options_.verify, *worst);
   return absl::OkStatus();
 }

@@ -35,6 +35,8 @@ class ModelRun {
  private:
   absl::Status Prepare(const Case& one, TimedCase* timed);
   absl::Status RunCase(const Case& one);
+  // After the case's own report.
+  absl::Status RunAuto(const TimedCase& timed);
   absl::Status RunFirstCalls(const Case& one);
   absl::Status MeasureDevice();
   absl::Status Verify();
