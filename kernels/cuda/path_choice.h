@@ -34,7 +34,7 @@ constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
 
 // The same of the fused form.
 constexpr float MaxFusedDensity(size_t tokens) {
-  return tokens <= 1 ? 1.0F : 0.9F;
+  return tokens <= 16 ? 1.0F : 0.9F;
 }
 
 // Whether a batch that need not be dense runs fused. `takes`: there is a fused

@@ -56,7 +56,7 @@ absl::StatusOr<double> HostToHost(TimedModel* model, int tokens) {
   return MedianCall(*model, lane->get(), tokens, Execution::kSparse);
 }
 
-absl::Status MeasureForAuto(TimedModel* model) {
+absl::StatusOr<std::vector<PathCost>> MeasureForAuto(TimedModel* model) {
   constexpr double kSeconds = 2;  // The server's default.
   auto costs = cuda::MeasureCudaPaths(model->cuda_model(), kSeconds, [] {});
   if (!costs.ok()) return costs.status();
@@ -67,7 +67,7 @@ absl::Status MeasureForAuto(TimedModel* model) {
   auto made = cuda::PathCosts::Make(*costs);
   if (!made.ok()) return made.status();
   model->cuda_model().path_costs = *std::move(made);
-  return absl::OkStatus();
+  return costs;
 }
 
 absl::StatusOr<ExecutionTimes> TimeExecutions(TimedModel* model, int tokens) {

@@ -18,8 +18,8 @@ namespace sparse_ffn::bench {
 absl::StatusOr<double> HostToHost(TimedModel* model, int tokens);
 
 // Measures what the choice of a path goes by, as the server does at its start,
-// for the lanes that are made from now on.
-absl::Status MeasureForAuto(TimedModel* model);
+// for the lanes that are made from now on. Returns what it measured.
+absl::StatusOr<std::vector<PathCost>> MeasureForAuto(TimedModel* model);
 
 // Microseconds of calls as by HostToHost, each with an Execution of its own.
 struct ExecutionTimes {

@@ -31,7 +31,7 @@ absl::Status ModelRun::Run() {
   absl::Status status = RunFirstCalls(cases[0]);
   if (status.ok()) status = MeasureDevice();
   if (!status.ok()) return At(name, status);
-  if (options_.HasPath("auto")) status = MeasureForAuto(model_.get());
+  status = MeasureCosts();
   if (!status.ok()) return At(name, status);
   std::printf("%s", TableHeader().c_str());
   for (const Case& one : cases) {
@@ -71,6 +71,18 @@ absl::Status ModelRun::RunCase(const Case& one) {
   status = options_.HasPath("auto") ? RunAuto(timed) : absl::OkStatus();
   std::fflush(stdout);
   return status.ok() ? status : At(timed.Key(), status);
+}
+
+absl::Status ModelRun::MeasureCosts() {
+  if (!options_.HasPath("auto")) return absl::OkStatus();
+  auto costs = MeasureForAuto(model_.get());
+  if (!costs.ok()) return costs.status();
+  std::printf("EXECUTION_AUTO goes by: path, tokens, union, us a call\n");
+  for (const PathCost& cost : *costs) {
+    std::printf("  %-6s %4zu %6.2f%% %8.1f\n", FfnPathName(cost.path),
+                cost.tokens, 100 * cost.union_density, cost.microseconds);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ModelRun::RunAuto(const TimedCase& timed) {

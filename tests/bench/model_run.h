@@ -39,6 +39,7 @@ class ModelRun {
   absl::Status RunAuto(const TimedCase& timed);
   absl::Status RunFirstCalls(const Case& one);
   absl::Status MeasureDevice();
+  absl::Status MeasureCosts();
   absl::Status Verify();
 
   const Preset& preset_;

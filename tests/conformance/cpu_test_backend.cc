@@ -6,7 +6,7 @@ const TestBackendTraits& TestBackend() {
   static const TestBackendTraits traits = {
       "cpu", {DataType::kBFloat16, DataType::kFloat16, DataType::kFloat32},
       false, true,
-      true,  true,
+      true,  false,
       {}};
   return traits;
 }

@@ -58,18 +58,20 @@ TEST(CudaPathChoiceTest, ForcedFormWins) {
 }
 
 TEST(CudaPathChoiceTest, FusedIsTakenAtAnyDensityUnlessDenseIsForced) {
-  for (float density : {0.0F, 0.5F, 1.0F}) {
-    EXPECT_EQ(ChoosePath(Execution::kAuto, 1, 4096, density, true, {}),
-              FfnPath::kFused);
-    EXPECT_EQ(ChoosePath(Execution::kSparse, 1, 4096, density, true, {}),
-              FfnPath::kFused);
-    EXPECT_EQ(ChoosePath(Execution::kDense, 1, 4096, density, true, {}),
-              FfnPath::kDense);
+  for (size_t tokens : {1, 2, 3, 16}) {
+    for (float density : {0.0F, 0.5F, 1.0F}) {
+      EXPECT_EQ(ChoosePath(Execution::kAuto, tokens, 4096, density, true, {}),
+                FfnPath::kFused);
+      EXPECT_EQ(ChoosePath(Execution::kSparse, tokens, 4096, density, true, {}),
+                FfnPath::kFused);
+      EXPECT_EQ(ChoosePath(Execution::kDense, tokens, 4096, density, true, {}),
+                FfnPath::kDense);
+    }
   }
 }
 
-TEST(CudaPathChoiceTest, AFullBatchIsDenseAndNotFused) {
-  for (size_t tokens : {2, 8, 32}) {
+TEST(CudaPathChoiceTest, ALargeFullBatchIsDenseAndNotFused) {
+  for (size_t tokens : {17, 32}) {
     EXPECT_EQ(ChoosePath(Execution::kAuto, tokens, 4096, 0.8F, true, {}),
               FfnPath::kFused);
     EXPECT_EQ(ChoosePath(Execution::kAuto, tokens, 4096, 1.0F, true, {}),
