@@ -16,13 +16,9 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
                               float (&dots)[kTokens]) {
   auto& up_sums = Block<kTokens>::head().up_sums[turn];
   const int thread = threadIdx.x - kGateWarps * kWarp;
-  WarpDot<T, kTokens, 1> dot;
-#pragma unroll
-  for (int k = 0; k < kPacks; ++k) {
-    const int segment = thread / kWarp + k * kSumWarps;
-    if (segment * kWarp >= in.packs) break;
-    dot.Add(in, segment, 0);
-  }
+  WarpDot<T, kTokens> dot;
+#pragma unroll(kTokens == 1 ? kPacks : 2)
+  for (int k = 0; k < kPacks; ++k) dot.Add(in, thread / kWarp + k * kSumWarps);
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     const float sum = dot.Sum(t);
@@ -35,44 +31,55 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
   }
 }
 
-// Sums of h times down rows. A thread has four columns in every
-// 4 kSumThreads: what a warp leaves at once lies side by side.
+// Sums of h times down rows. A thread has kPack columns in every
+// kPack * kSumThreads.
 template <typename T, int kTokens, int kPacks>
 struct DownSums {
-  static constexpr int kQuads = 2 * kPacks;
-  static constexpr int kQuad = 4;
-  float sums[kTokens][kQuads][kQuad] = {};
+  float sums[kTokens][kPacks][kPack] = {};
 
   __device__ void Add(const std::byte* row, const float (&h)[kTokens],
-                      int quads) {
+                      int packs) {
     const int thread = threadIdx.x - kGateWarps * kWarp;
 #pragma unroll
-    for (int k = 0; k < kQuads; ++k) {
+    for (int k = 0; k < kPacks; ++k) {
       const int at = thread + k * kSumThreads;
-      if (at >= quads) break;
-      const uint2 bits = reinterpret_cast<const uint2*>(row)[at];
-      const float2 low = ToFloat2(bits.x, static_cast<const T*>(nullptr));
-      const float2 high = ToFloat2(bits.y, static_cast<const T*>(nullptr));
-      const float w[kQuad] = {low.x, low.y, high.x, high.y};
+      if (at >= packs) break;
+      float w[kPack];
+      reinterpret_cast<const Pack<T>*>(row)[at].Unpack(w);
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
-        if (h[t] == 0) continue;
+        // Not even times NaN.
+        if (kTokens > 1 && h[t] == 0) continue;
 #pragma unroll
-        for (int c = 0; c < kQuad; ++c) {
+        for (int c = 0; c < kPack; ++c) {
           sums[t][k][c] = fmaf(h[t], w[c], sums[t][k][c]);
         }
       }
     }
   }
-  // To the block's part of a token.
-  __device__ void Store(float* part, int token, int quads) const {
+  // To the block's part of a token. Lanes exchange halves of packs, so that
+  // what a warp stores at once lies side by side.
+  __device__ void Store(float* part, int token, int packs) const {
     const int thread = threadIdx.x - kGateWarps * kWarp;
+    const int lane = thread % kWarp;
 #pragma unroll
-    for (int k = 0; k < kQuads; ++k) {
-      const int at = thread + k * kSumThreads;
-      if (at >= quads) break;
-      const float(&s)[kQuad] = sums[token][k];
-      reinterpret_cast<float4*>(part)[at] = make_float4(s[0], s[1], s[2], s[3]);
+    for (int k = 0; k < kPacks; ++k) {
+      const float(&s)[kPack] = sums[token][k];
+      const int first = thread - lane + k * kSumThreads;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int from = (half * kWarp + lane) / 2;
+        float quad[4];
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          const float low = __shfl_sync(kAllLanes, s[c], from);
+          const float high = __shfl_sync(kAllLanes, s[c + 4], from);
+          quad[c] = lane % 2 == 0 ? low : high;
+        }
+        if (first + from >= packs) continue;
+        reinterpret_cast<float4*>(part)[2 * first + half * kWarp + lane] =
+            make_float4(quad[0], quad[1], quad[2], quad[3]);
+      }
     }
   }
 };
@@ -80,7 +87,7 @@ struct DownSums {
 template <typename T, int kTokens, int kPacks>
 __device__ void RunSumWarp(const FusedBulkParams& p) {
   auto& head = Block<kTokens>::head();
-  const int quads = p.hidden_size / 4;
+  const int packs = p.row_bytes / kPackBytes;
   DownSums<T, kTokens, kPacks> sums;
   RingPlace place;
   const auto row = [&] { return Block<kTokens>::ListSlot(p, place.slot); };
@@ -107,14 +114,14 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
       any = any || h[t] != 0;
     }
     Wait(&head.list_full[place.slot], place.parity);
-    if (any) sums.Add(row(), h, quads);
+    if (any) sums.Add(row(), h, packs);
     release();
   }
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     sums.Store(p.parts + (static_cast<size_t>(blockIdx.x) * kTokens + t) *
                              p.part_stride,
-               t, quads);
+               t, packs);
   }
 }
 

@@ -20,15 +20,19 @@ struct DotOperands {
   int packs;
 };
 
-// Sums of products, in kChains chains of their own. Of a segment of a row, 32
-// packs, packs g, g + 8, g + 16 and g + 24 are rows g and g + 8 of one factor;
-// the same packs of a token make column g of two factors, one for each of those
-// rows. So the diagonals hold the products that belong together.
-template <typename T, int kTokens, int kChains>
+// Of a segment of a row, 32 packs, packs g, g + 8, g + 16 and g + 24 are rows g
+// and g + 8 of one factor; the same packs of a token make column g of two
+// factors, one for each of those rows. So the diagonals hold the products that
+// belong together.
+template <typename T, int kTokens>
 struct WarpDot {
-  float sums[kTokens][kChains][2][4] = {};
+  // Of the columns of the diagonals that a lane holds.
+  float even[kTokens] = {};
+  float odd[kTokens] = {};
 
-  __device__ void Add(const DotOperands& in, int segment, int chain) {
+  // Nothing is added for packs beyond the row.
+  __device__ void Add(const DotOperands& in, int segment) {
+    constexpr int kPackBytes = 16;
     const int lane = threadIdx.x % 32;
     // Tiles 0, 2, 1, 3: those that belong to a row of weights side by side.
     const int x_lane = (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
@@ -43,8 +47,13 @@ struct WarpDot {
           in.hidden_states + (t * in.packs + x_at) * kPackBytes;
       uint32_t v[4];
       LoadTiles<4>(x_at < in.packs ? x : in.zero_pack, v);
-      MultiplyAdd(sums[t][chain][0], w, {v[0], v[1]}, T());
-      MultiplyAdd(sums[t][chain][1], w, {v[2], v[3]}, T());
+      // Sums of their own: no product waits for another.
+      float low[4] = {};
+      float high[4] = {};
+      MultiplyAdd(low, w, {v[0], v[1]}, T());
+      MultiplyAdd(high, w, {v[2], v[3]}, T());
+      even[t] += low[0] + high[2];
+      odd[t] += low[1] + high[3];
     }
   }
 
@@ -52,34 +61,18 @@ struct WarpDot {
   __device__ float Sum(int token) const {
     const int lane = threadIdx.x % 32;
     const int group = lane / 4;
-    float even = 0;
-    float odd = 0;
-#pragma unroll
-    for (int k = 0; k < kChains; ++k) {
-      even += sums[token][k][0][0] + sums[token][k][1][2];
-      odd += sums[token][k][0][1] + sums[token][k][1][3];
-    }
-    const float diagonal = group % 2 == 0 ? even : odd;
+    const float diagonal = group % 2 == 0 ? even[token] : odd[token];
     return SumOverWarp(lane % 4 == group / 2 ? diagonal : 0);
   }
-
- private:
-  static constexpr int kPackBytes = 16;
 };
 
 // dots[t] = row · hidden_states[t], in all lanes.
 template <typename T, int kTokens>
 __device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
-  constexpr int kChains = 2;
   const int segments = (in.packs + 31) / 32;
-  WarpDot<T, kTokens, kChains> dot;
-  int segment = 0;
-#pragma unroll 2
-  for (; segment + kChains <= segments; segment += kChains) {
-#pragma unroll
-    for (int k = 0; k < kChains; ++k) dot.Add(in, segment + k, k);
-  }
-  if (segment < segments) dot.Add(in, segment, 0);
+  WarpDot<T, kTokens> dot;
+#pragma unroll(kTokens == 1 ? 4 : 2)
+  for (int segment = 0; segment < segments; ++segment) dot.Add(in, segment);
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) dots[t] = dot.Sum(t);
 }
