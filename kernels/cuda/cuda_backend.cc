@@ -29,7 +29,8 @@ using cuda::CudaModel;
 using cuda::ToStatus;
 
 constexpr int kMinComputeMajor = 8;
-// cuBLAS's handle and workspace, the context's growth, a margin.
+// cuBLAS's handle and workspace, the context's growth, what lanes record, a
+// margin.
 constexpr size_t kReserveBytes = size_t{256} << 20;
 
 class CudaBackend : public FfnBackend {

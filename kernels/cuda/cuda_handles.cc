@@ -74,14 +74,20 @@ absl::StatusOr<Graph> RecordGraph(cudaStream_t stream,
   cudaGraph_t recorded = nullptr;
   status.Update(ToStatus(cudaStreamEndCapture(stream, &recorded),
                          "cudaStreamEndCapture"));
-  cudaGraphExec_t graph = nullptr;
+  cudaGraphExec_t made = nullptr;
   if (status.ok()) {
-    status = ToStatus(cudaGraphInstantiate(&graph, recorded, 0),
+    status = ToStatus(cudaGraphInstantiate(&made, recorded, 0),
                       "cudaGraphInstantiate");
   }
   if (recorded != nullptr) cudaGraphDestroy(recorded);
-  if (!status.ok()) return status;
-  return Graph(graph);
+  Graph graph(made);
+  if (status.ok()) {
+    status = ToStatus(cudaGraphUpload(graph.get(), stream), "cudaGraphUpload");
+  }
+  if (status.ok()) return graph;
+  // The caller has it; later launches are not to take it for theirs.
+  cudaGetLastError();
+  return status;
 }
 
 }  // namespace sparse_ffn::cuda

@@ -46,18 +46,28 @@ absl::Status CudaLane::Init() {
     if (!made.ok()) return made.status();
     *pinned = *std::move(made);
   }
-  // What single requests need is ready before the first.
-  for (int fused = 1; fused <= static_cast<int>(tokens); ++fused) {
-    if (!MayFuse(model_, fused, /*timed=*/false) ||
-        !steps_->FusesAllSteps(fused)) {
-      break;
+  RecordGraphs();
+  return absl::OkStatus();
+}
+
+void CudaLane::RecordGraphs() {
+  // A deterministic backend has batches of one.
+  const size_t most =
+      model_.config.deterministic ? 1 : model_.config.max_batch_tokens;
+  for (int tokens = 1; tokens <= static_cast<int>(most); ++tokens) {
+    if (!MayFuse(model_, tokens, /*timed=*/false) ||
+        !steps_->FusesAllSteps(tokens)) {
+      return;
     }
     for (const auto& [number, layer] : model_.layers) {
-      auto graph = RecordFused(layer, fused);
-      if (!graph.ok()) return graph.status();
+      const CudaLayer& weights = layer;
+      auto graph = RecordGraph(
+          stream_.get(), [&] { return QueueFusedLaunches(weights, tokens); });
+      // Without, each launch is a call of its own.
+      if (!graph.ok()) return;
+      graphs_[{&weights, tokens}] = *std::move(graph);
     }
   }
-  return absl::OkStatus();
 }
 
 bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
@@ -65,7 +75,8 @@ bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
   const auto neurons = static_cast<int>(model.config.intermediate_size);
   const auto count = static_cast<int>(tokens);
   const Device& device = model.device_traits;
-  const bool bulk = FusedBulkTakes(device, count, hidden_size, neurons);
+  const bool bulk = model.sparse_form != SparseForm::kFusedPortable &&
+                    FusedBulkTakes(device, count, hidden_size, neurons);
   if (tokens == 1) {
     return UsesFused(model.sparse_form, /*takes=*/true, /*fast=*/bulk, timed);
   }
@@ -117,48 +128,27 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
 }
 
 absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
-  if (path != FfnPath::kFused || !steps_->FusesAllSteps(tokens)) {
-    steps_->NextCounters();
-  }
-  return path == FfnPath::kFused ? QueueFused(layer, tokens)
-                                 : QueueSteps(layer, tokens, path);
+  if (path != FfnPath::kFused) return QueueSteps(layer, tokens, path);
+  return steps_->FusesAllSteps(tokens) ? QueueFused(layer, tokens)
+                                       : QueueFusedBatch(layer, tokens);
 }
 
 absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
-  auto graph = RecordFused(layer, tokens);
-  if (!graph.ok()) return graph.status();
-  if (*graph == nullptr) return QueueFusedLaunches(layer, tokens);
-  return ToStatus(cudaGraphLaunch(*graph, stream_.get()),
+  const auto graph = graphs_.find({&layer, tokens});
+  if (graph == graphs_.end()) return QueueFusedLaunches(layer, tokens);
+  return ToStatus(cudaGraphLaunch(graph->second.get(), stream_.get()),
                   "launching the fused FFN");
-}
-
-absl::StatusOr<cudaGraphExec_t> CudaLane::RecordFused(const CudaLayer& layer,
-                                                      int tokens) {
-  const size_t counters =
-      steps_->FusesAllSteps(tokens) ? 0 : steps_->counter_offset();
-  const auto [place, is_new] =
-      graphs_.try_emplace({&layer, tokens, model_.config.threshold, counters});
-  Graph& graph = place->second;
-  if (!is_new) return graph.get();
-  auto made = RecordGraph(stream_.get(),
-                          [&] { return QueueFusedLaunches(layer, tokens); });
-  if (absl::IsResourceExhausted(made.status())) return nullptr;
-  if (!made.ok()) return made.status();
-  graph = *std::move(made);
-  absl::Status status =
-      ToStatus(cudaGraphUpload(graph.get(), stream_.get()), "cudaGraphUpload");
-  if (!status.ok()) return status;
-  return graph.get();
 }
 
 absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens) {
   absl::Status status = CopyIn(tokens);
-  if (steps_->FusesAllSteps(tokens)) {
-    // The result goes straight to the host.
-    status.Update(steps_->Fused(layer, tokens, pinned_output(),
-                                pinned_counters(tokens, FfnPath::kFused)));
-    return status;
-  }
+  status.Update(steps_->Fused(layer, tokens, pinned_output(),
+                              pinned_counters(tokens, FfnPath::kFused)));
+  return status;
+}
+
+absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {
+  absl::Status status = CopyIn(tokens);
   status.Update(steps_->FusedBatch(layer, tokens));
   status.Update(CopyOut(tokens));
   return status;

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <tuple>
+#include <utility>
 
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/cuda_model.h"
@@ -38,14 +38,16 @@ class CudaLane : public FfnLane {
 
   explicit CudaLane(const CudaModel& model) : model_(model) {}
   absl::Status Init();
+  // As far as that goes: lanes do without.
+  void RecordGraphs();
   // Queues a whole batch.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
-  // Queues the recorded launches; at first it records them.
+  // Of FusesAllSteps, by one call where that was recorded. The result goes
+  // straight to the host.
   absl::Status QueueFused(const CudaLayer& layer, int tokens);
-  absl::StatusOr<cudaGraphExec_t> RecordFused(const CudaLayer& layer,
-                                              int tokens);
   absl::Status QueueFusedLaunches(const CudaLayer& layer, int tokens);
+  absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens);
   absl::Status CopyIn(int tokens);
   absl::Status CopyOut(int tokens);
   // Between page-locked memory and the device. Sizes are rounded up to 16
@@ -64,10 +66,9 @@ class CudaLane : public FfnLane {
   PinnedMemory pinned_input_;
   PinnedMemory pinned_result_;
   std::unique_ptr<CudaSteps> steps_;
-  // Of QueueFusedLaunches, by all that those depend on: layer, tokens, the
-  // model's threshold, CudaSteps::counter_offset. One call instead of three or
-  // four. Empty where the device had no memory for it.
-  std::map<std::tuple<const CudaLayer*, int, float, size_t>, Graph> graphs_;
+  // QueueFusedLaunches by layer and tokens, with the model's threshold and form
+  // when the lane was made. About 0.1 MB of device memory each.
+  std::map<std::pair<const CudaLayer*, int>, Graph> graphs_;
   uint64_t batches_ = 0;
   bool timed_ = false;  // The batch in flight.
 };

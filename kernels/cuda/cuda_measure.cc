@@ -2,7 +2,6 @@
 
 #include <memory>
 #include <random>
-#include <set>
 #include <utility>
 
 #include "kernels/cuda/cuda_lane.h"
@@ -19,6 +18,8 @@ void FillScratch(const CudaModel& model, CudaModel* scratch) {
   scratch->element = model.element;
   scratch->device = model.device;
   scratch->device_traits = model.device_traits;
+  // Lanes then record nothing, so that form and threshold may change.
+  scratch->sparse_form = SparseForm::kSteps;
   for (const auto& [number, layer] : model.layers) {
     CudaLayer& view = scratch->layers[number];
     view.gate_proj = layer.gate_proj;
@@ -60,26 +61,10 @@ class Timer {
                                   float threshold);
 
  private:
-  // The lane's first fused batch of a kind takes longer on every layer, with
-  // each of its two sets of counters.
-  absl::Status RunFirstOnes(size_t tokens, float threshold);
-
   CudaModel scratch_;
   std::vector<int> layers_;
   std::unique_ptr<FfnLane> lane_;
-  std::set<std::pair<size_t, float>> met_;  // Fused.
 };
-
-absl::Status Timer::RunFirstOnes(size_t tokens, float threshold) {
-  if (!met_.insert({tokens, threshold}).second) return absl::OkStatus();
-  for (int layer : layers_) {
-    for (int set = 0; set < 2; ++set) {
-      auto result = lane_->Run(layer, tokens, Execution::kSparse);
-      if (!result.ok()) return result.status();
-    }
-  }
-  return absl::OkStatus();
-}
 
 absl::StatusOr<TimedBatch> Timer::Time(size_t layer, size_t tokens,
                                        FfnPath path, float threshold) {
@@ -87,10 +72,6 @@ absl::StatusOr<TimedBatch> Timer::Time(size_t layer, size_t tokens,
   scratch_.config.threshold = threshold;
   scratch_.sparse_form =
       path == FfnPath::kFused ? SparseForm::kFused : SparseForm::kSteps;
-  if (path == FfnPath::kFused) {
-    absl::Status status = RunFirstOnes(tokens, threshold);
-    if (!status.ok()) return status;
-  }
   const Execution execution =
       path == FfnPath::kDense ? Execution::kDense : Execution::kSparse;
   absl::StatusOr<FfnResult> result =

@@ -40,9 +40,10 @@ struct Sizes {
     union_list = AlignUp(n * sizeof(int));
     gated = std::max(scores, 2 * SplitBytes(config));
     dense_up = scores;
-    parts = AlignUp(sm_count * kOneKernelTokens * PartStride(config) *
-                    sizeof(float));
-    part_active = AlignUp(sm_count * (1 + kOneKernelTokens) * sizeof(int));
+    const size_t blocks = sm_count;
+    parts =
+        AlignUp(blocks * kOneKernelTokens * PartStride(config) * sizeof(float));
+    part_active = AlignUp(blocks * (1 + kOneKernelTokens) * sizeof(int));
     result = CudaSteps::CounterBytes(config) +
              AlignUp(tokens * config.hidden_size * sizeof(float));
   }
@@ -131,7 +132,8 @@ absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) const {
                                   scores_);
 }
 
-absl::Status CudaSteps::Select(int tokens, bool clear_output) const {
+absl::Status CudaSteps::Select(int tokens, bool clear_output) {
+  std::swap(counters_, next_counters_);
   SelectActiveParams params;
   params.scores = scores_;
   params.counters = counters();
@@ -199,7 +201,8 @@ absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
                   "sparse down product");
 }
 
-absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) const {
+absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
+  std::swap(counters_, next_counters_);
   int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
   FusedGatedUpParams params;
   params.hidden_states = hidden_states_;

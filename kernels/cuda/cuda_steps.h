@@ -5,7 +5,6 @@
 
 #include <memory>
 #include <optional>
-#include <utility>
 
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/cuda_handles.h"
@@ -13,10 +12,10 @@
 
 namespace sparse_ffn::cuda {
 
-// Used by one thread at a time. A batch is: hidden_states written,
-// NextCounters, Gate, Select, then SparseUp and SparseDown, or DenseUp and
-// DenseDown. Fused stands for all steps of a sparse batch where FusesAllSteps,
-// and needs no NextCounters; FusedBatch for those of a larger one.
+// Used by one thread at a time. A batch is: hidden_states written, Gate,
+// Select, then SparseUp and SparseDown, or DenseUp and DenseDown. Fused stands
+// for all steps of a sparse batch where FusesAllSteps, FusedBatch for those of
+// a larger one.
 class CudaSteps {
  public:
   // Work goes to `stream`; model and stream must outlive the steps.
@@ -35,15 +34,13 @@ class CudaSteps {
   const std::byte* result() const { return result_; }
   size_t ResultBytes(size_t tokens) const;
   static size_t CounterBytes(const FfnConfig& config);
-  // In bytes, since the last NextCounters: the number of neurons in the union,
-  // then that of each token, as int.
+  // In bytes, of the batch last selected or run by FusedBatch: the number of
+  // neurons in the union, then that of each token, as int.
   size_t counter_offset() const { return counters_; }
-  // Two sets of counters serve batches in turn: each clears those of the next.
-  void NextCounters() { std::swap(counters_, next_counters_); }
 
   absl::Status Gate(const CudaLayer& layer, int tokens) const;
   // `clear_output` before SparseDown, which adds to the output.
-  absl::Status Select(int tokens, bool clear_output) const;
+  absl::Status Select(int tokens, bool clear_output);
   absl::Status SparseUp(const CudaLayer& layer, int tokens) const;
   absl::Status SparseDown(const CudaLayer& layer, int tokens) const;
   // Whether Fused takes so many tokens.
@@ -54,7 +51,7 @@ class CudaSteps {
   absl::Status Fused(const CudaLayer& layer, int tokens, float* output,
                      int* counters) const;
   // Leaves behind what Select and SparseDown do.
-  absl::Status FusedBatch(const CudaLayer& layer, int tokens) const;
+  absl::Status FusedBatch(const CudaLayer& layer, int tokens);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
   const void* dense_gated() const { return dense_gated_; }
@@ -91,7 +88,8 @@ class CudaSteps {
   int* part_active_ = nullptr;  // fused: [blocks, 1 + tokens]
   std::byte* result_ = nullptr;
   float* output_ = nullptr;  // [max_tokens, hidden], in result_
-  // Offsets in result_.
+  // Offsets in result_ of two sets of counters, which batches use in turn:
+  // each clears those of the next.
   size_t counters_ = 0;
   size_t next_counters_;
 };

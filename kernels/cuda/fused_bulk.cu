@@ -45,6 +45,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   } else {
     RunSumWarp<T, kTokens, kPacks>(p);
   }
+#else
+  __trap();  // Built for older devices alone, and run on a newer one.
 #endif
 }
 
@@ -52,7 +54,9 @@ __global__ void __launch_bounds__(kThreads, 1)
 constexpr int kSharedBytes = 220 << 10;
 // An up and a down row, and one that is still to come.
 constexpr int kMinListSlots = 3;
-constexpr int kMaxPacks = 8;
+// What the registers of a sum thread hold.
+template <int kTokens>
+constexpr int kMaxPacks = kTokens == 1 ? 8 : 5;
 
 // Calls f with `tokens` as an integral constant.
 template <typename F>
@@ -80,8 +84,8 @@ cudaError_t DispatchKernel(Element element, int hidden_size, F&& f) {
     const int packs = SumPacks(hidden_size);
     if (packs <= 2) return f(FusedBulk<T, kTokens, 2>);
     if (packs <= 4) return f(FusedBulk<T, kTokens, 4>);
-    if (packs <= 5) return f(FusedBulk<T, kTokens, 5>);
-    return f(FusedBulk<T, kTokens, kMaxPacks>);
+    if (kTokens > 1 || packs <= 5) return f(FusedBulk<T, kTokens, 5>);
+    return f(FusedBulk<T, 1, kMaxPacks<1>>);
   });
 }
 
@@ -99,9 +103,9 @@ bool FusedBulkTakes(Device device, int tokens, int hidden_size,
   }
   const int blocks = FusedBlocks(device, intermediate_size);
   return (intermediate_size + blocks - 1) / blocks <= kMaxRows &&
-         SumPacks(hidden_size) <= kMaxPacks &&
          DispatchTokens(tokens, [&](auto count) {
-           return ListSlots<count>(hidden_size) >= kMinListSlots;
+           return SumPacks(hidden_size) <= kMaxPacks<count> &&
+                  ListSlots<count>(hidden_size) >= kMinListSlots;
          });
 }
 

@@ -17,7 +17,7 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
   auto& up_sums = Block<kTokens>::head().up_sums[turn];
   const int thread = threadIdx.x - kGateWarps * kWarp;
   WarpDot<T, kTokens> dot;
-#pragma unroll(kTokens == 1 ? kPacks : 2)
+#pragma unroll(kTokens == 1 && kPacks <= 5 ? kPacks : 2)
   for (int k = 0; k < kPacks; ++k) dot.Add(in, thread / kWarp + k * kSumWarps);
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {

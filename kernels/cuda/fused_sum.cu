@@ -8,8 +8,8 @@ namespace {
 
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
-// Small blocks: two of them fit on a multiprocessor beside one of a fused
-// launch. Where they did not, that of the next launch would start late.
+// Small blocks: they wait on a multiprocessor beside one of a fused launch.
+// Where they do not fit, that of the next launch starts late.
 constexpr int kThreads = 128;
 constexpr int kMinBlocks = 8;
 constexpr int kWarps = kThreads / kWarp;

@@ -46,7 +46,6 @@ absl::Status CaseTimer::Time(double* microseconds, const Work& work) {
 // Up to the end of step 2.
 absl::Status CaseTimer::SparseUp(const CudaLayer& layer) const {
   absl::Status status = Gate(layer);
-  steps_.NextCounters();
   status.Update(steps_.Select(tokens_, true));
   status.Update(steps_.SparseUp(layer, tokens_));
   return status;
@@ -87,7 +86,6 @@ absl::Status CaseTimer::TimeFused() {
     return absl::OkStatus();
   }
   return Time(&times_.fused, [this](const CudaLayer& layer) {
-    steps_.NextCounters();
     return steps_.FusedBatch(layer, tokens_);
   });
 }

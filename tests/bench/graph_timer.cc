@@ -1,6 +1,5 @@
 #include "tests/bench/graph_timer.h"
 
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -8,46 +7,14 @@
 #include "tests/bench/bench_figures.h"
 
 namespace sparse_ffn::bench {
-namespace {
 
 using cuda::ToStatus;
-
-struct GraphDeleter {
-  using pointer = cudaGraph_t;
-  void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
-};
-struct GraphExecDeleter {
-  using pointer = cudaGraphExec_t;
-  void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
-};
-using GraphExec = std::unique_ptr<cudaGraphExec_t, GraphExecDeleter>;
-
-absl::StatusOr<GraphExec> Capture(cudaStream_t stream,
-                                  const std::function<absl::Status()>& queue) {
-  absl::Status status =
-      ToStatus(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
-               "cudaStreamBeginCapture");
-  if (!status.ok()) return status;
-  status = queue();
-  cudaGraph_t captured = nullptr;
-  status.Update(ToStatus(cudaStreamEndCapture(stream, &captured),
-                         "cudaStreamEndCapture"));
-  if (!status.ok()) return status;
-  const std::unique_ptr<cudaGraph_t, GraphDeleter> graph(captured);
-  cudaGraphExec_t exec = nullptr;
-  status = ToStatus(cudaGraphInstantiate(&exec, graph.get(), 0),
-                    "cudaGraphInstantiate");
-  if (!status.ok()) return status;
-  return GraphExec(exec);
-}
-
-}  // namespace
 
 absl::StatusOr<double> MedianMicroseconds(
     cudaStream_t stream, const std::function<absl::Status()>& queue) {
   absl::Status status = queue();
   if (!status.ok()) return status;
-  auto graph = Capture(stream, queue);
+  auto graph = cuda::RecordGraph(stream, queue);
   if (!graph.ok()) return graph.status();
   auto begin = cuda::NewEvent();
   if (!begin.ok()) return begin.status();

@@ -7,13 +7,19 @@
 namespace sparse_ffn {
 namespace {
 
-// Compute capability 9.0 and newer.
-bool HasBulkCopies() {
+// As README.md says of the fused path: compute capability 9.0 or newer, 220 KB
+// of shared memory a block.
+bool FusesPairs() {
 #ifdef SPARSE_FFN_HAVE_CUDA
   int major = 0;
-  const cudaError_t error =
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  return error == cudaSuccess && major >= 9;
+  int shared_bytes = 0;
+  const bool known =
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) ==
+          cudaSuccess &&
+      cudaDeviceGetAttribute(&shared_bytes,
+                             cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                             0) == cudaSuccess;
+  return known && major >= 9 && shared_bytes >= 220 << 10;
 #else
   return false;
 #endif
@@ -28,7 +34,7 @@ const TestBackendTraits& TestBackend() {
       true,
       false,
       false,
-      HasBulkCopies(),
+      FusesPairs(),
       {SparseForm::kSteps, SparseForm::kFused, SparseForm::kFusedPortable}};
   return traits;
 }

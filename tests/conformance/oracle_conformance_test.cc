@@ -144,6 +144,16 @@ std::vector<Case> Cases() {
                      0.01F,
                      0.107,
                      {1, 3}});
+    // The longest rows that a kernel has registers for, and others near them.
+    for (size_t hidden : {5120, 5128, 6152, 8192, 8200}) {
+      cases.push_back({hidden,
+                       600,
+                       DataType::kFloat16,
+                       Activation::kDRelu,
+                       0,
+                       0.11,
+                       {1, 2, 8}});
+    }
   }
   return cases;
 }

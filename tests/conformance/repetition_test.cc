@@ -65,7 +65,7 @@ TEST_F(ConformanceTest, FusedPairGivesWhatEachTokenGetsAlone) {
     GTEST_SKIP() << "no fused kernel for two tokens here";
   }
   // Rows that are whole segments of 32 packs, and others.
-  for (size_t hidden : {1024, 328}) {
+  for (size_t hidden : {1024, 328, 4104}) {
     const TestLayer layer(
         {hidden, 3000, DataType::kBFloat16, Activation::kDRelu, 0, 0.2}, 2,
         seed_);

@@ -32,6 +32,7 @@ container=
 base_image=sparse-ffn-base:$$
 image=sparse-ffn-server:test-$$
 cleanup() {
+  end_step
   if [[ -n "$container" ]]; then
     docker rm -f "$container" >/dev/null 2>&1 || true
   fi
