@@ -182,19 +182,24 @@ void PrintComparison(int layer, size_t tokens, const CheckSetup& setup,
 }
 
 // A server may be told to compute something else than the checkpoint says, as
-// drelu models need; what is checked then is what it says it computes.
-void PrintOverrides(const CheckSetup& setup, const Checkpoint& checkpoint) {
+// drelu models need; what is checked then is what it says it computes. Whether
+// that is so.
+bool PrintOverrides(const CheckSetup& setup, const Checkpoint& checkpoint) {
   const ModelConfig& config = checkpoint.config();
   const ServerArithmetic& server = setup.arithmetic;
+  bool any = false;
   if (server.activation != config.hidden_act) {
+    any = true;
     absl::PrintF("note: the server computes %s; config.json says \"%s\"\n",
                  server.activation, absl::CEscape(config.hidden_act));
   }
   if (server.activation == "fatrelu" && config.hidden_act_param &&
       server.threshold != static_cast<float>(*config.hidden_act_param)) {
+    any = true;
     absl::PrintF("note: the server's threshold is %g; config.json says %g\n",
                  server.threshold, *config.hidden_act_param);
   }
+  return any;
 }
 
 absl::StatusOr<RowsComparison> CheckLayer(const CheckSetup& setup,
@@ -224,7 +229,7 @@ absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options) {
   absl::StatusOr<CheckSetup> setup = SetUp(options, *checkpoint);
   if (!setup.ok()) return setup.status();
   PrintHeading(*setup, *checkpoint);
-  PrintOverrides(*setup, *checkpoint);
+  const bool overridden = PrintOverrides(*setup, *checkpoint);
   const absl::Time start = absl::Now();
   RowsComparison all;
   for (const int layer : setup->layers) {
@@ -239,11 +244,12 @@ absl::StatusOr<bool> RunCheck(const CheckCommandOptions& options) {
   const bool passed = all.passed() && *hash != HashVerdict::kDifferent;
   absl::PrintF(
       "%s: worst error %.4g of tolerance %.4g (ratio %.3f), %d elements beyond "
-      "theirs, %d rows with a wrong active count, %d layers in %.1f s%s\n",
+      "theirs, %d rows with a wrong active count, %d layers in %.1f s%s%s\n",
       passed ? "PASSED" : "FAILED", all.worst_error, all.worst_tolerance,
       all.worst_ratio, all.missed_elements, all.miscounted_rows,
       setup->layers.size(), absl::ToDoubleSeconds(absl::Now() - start),
-      *hash == HashVerdict::kDifferent ? ", other weights" : "");
+      *hash == HashVerdict::kDifferent ? ", other weights" : "",
+      overridden ? ", activation or threshold not of config.json" : "");
   return passed;
 }
 

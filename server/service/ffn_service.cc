@@ -1,5 +1,10 @@
 #include "server/service/ffn_service.h"
 
+#include <grpc/support/time.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <utility>
 
 #include "server/service/model_info_call.h"
@@ -197,13 +202,14 @@ void FfnService::RemoveStream(StreamCall* stream) {
   streams_.erase(stream);
 }
 
-SteadyTime DeadlineOf(const grpc::ServerContext& context) {
-  const auto deadline = context.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) {
-    return SteadyTime::max();
-  }
-  return std::chrono::steady_clock::now() +
-         (deadline - std::chrono::system_clock::now());
+SteadyTime DeadlineOf(gpr_timespec deadline) {
+  constexpr int64_t kNever = int64_t{100} * 365 * 24 * 3600;
+  const gpr_timespec left =
+      gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+  if (left.tv_sec > kNever) return SteadyTime::max();
+  const int64_t seconds = std::max(left.tv_sec, -kNever);
+  return std::chrono::steady_clock::now() + std::chrono::seconds(seconds) +
+         std::chrono::nanoseconds(left.tv_nsec);
 }
 
 }  // namespace sparse_ffn

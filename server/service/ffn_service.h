@@ -3,6 +3,8 @@
 #ifndef SPARSE_FFN_SERVER_SERVICE_FFN_SERVICE_H_
 #define SPARSE_FFN_SERVER_SERVICE_FFN_SERVICE_H_
 
+#include <grpc/support/time.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -129,8 +131,9 @@ class FfnService {
   std::vector<std::unique_ptr<UnaryCall>> idle_unary_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The call's deadline on the steady clock.
-SteadyTime DeadlineOf(const grpc::ServerContext& context);
+// A call's raw_deadline() on the steady clock; max() where that is never or in
+// more than a hundred years. ServerContext::deadline() wraps around there.
+SteadyTime DeadlineOf(gpr_timespec deadline);
 
 }  // namespace sparse_ffn
 

@@ -67,7 +67,7 @@ void StreamCall::OnArrival(bool ok) {
   service_->CallArrived();
   service_->PostStream();
   uses_.Set(2);  // The end to come, and this function.
-  deadline_ = DeadlineOf(context_);
+  deadline_ = DeadlineOf(context_.raw_deadline());
   const bool draining = !service_->AddStream(this);
   {
     MutexLock lock(&mutex_);

@@ -28,7 +28,7 @@ void UnaryCall::OnArrival(bool ok) {
   service_->CallArrived();
   // The two tags to come, and this function or the lane, whoever finishes.
   uses_.Set(3);
-  deadline = DeadlineOf(*context_);
+  deadline = DeadlineOf(context_->raw_deadline());
   const absl::Status status = service_->Submit(request_, this);
   // From here on the lane may have finished with `this`.
   FfnService* const service = service_;

@@ -181,6 +181,8 @@ class ClientProgramTest(programs.ProgramsTest):
         self.assertEqual(told.returncode, 0, told.stdout + told.stderr)
         self.assertIn('note: the server computes drelu; config.json says '
                       '"fatrelu"', told.stdout)
+        self.assertRegex(told.stdout, r"\nPASSED: .* in [0-9.]+ s, activation "
+                         r"or threshold not of config\.json\n$")
 
     def test_check_errors(self):
         larger = self.make_model(

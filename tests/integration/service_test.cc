@@ -3,13 +3,18 @@
 #include "tests/integration/service_test.h"
 
 #include <gmock/gmock.h>
+#include <grpc/support/time.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <set>
 #include <string>
 #include <thread>
+
+#include "server/service/ffn_service.h"
 
 namespace sparse_ffn {
 namespace {
@@ -187,6 +192,24 @@ TEST_P(ServiceTest, RefusesWhatIsLateAlready) {
   EXPECT_EQ(stub_->Forward(&context, MakeRequest(1, 1), &reply).error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_EQ(control_.batches().size(), 0);
+}
+
+// As a client may send it; those at hand send at most 27000 hours.
+TEST(DeadlineTest, MayBeHoweverFarAway) {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  const auto in_hours = [](int64_t hours) {
+    return DeadlineOf(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                                   gpr_time_from_hours(hours, GPR_TIMESPAN)));
+  };
+  EXPECT_LT(in_hours(-1), now);
+  EXPECT_GT(in_hours(1), now + std::chrono::minutes(59));
+  EXPECT_LT(in_hours(1), now + std::chrono::minutes(61));
+  // Nanoseconds since 1970, and from now, end before these.
+  for (int64_t hours : {2100000, 2562047, 2562048, 99999999}) {
+    EXPECT_EQ(in_hours(hours), SteadyTime::max()) << hours;
+  }
+  EXPECT_EQ(DeadlineOf(gpr_inf_future(GPR_CLOCK_REALTIME)), SteadyTime::max());
+  EXPECT_LT(DeadlineOf(gpr_inf_past(GPR_CLOCK_REALTIME)), now);
 }
 
 TEST_P(ServiceTest, DropsACancelledUnaryCall) {
