@@ -71,19 +71,15 @@ void CudaLane::RecordGraphs() {
 }
 
 bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
-  const auto hidden_size = static_cast<int>(model.config.hidden_size);
-  const auto neurons = static_cast<int>(model.config.intermediate_size);
   const auto count = static_cast<int>(tokens);
-  const Device& device = model.device_traits;
-  const bool bulk = model.sparse_form != SparseForm::kFusedPortable &&
-                    FusedBulkTakes(device, count, hidden_size, neurons);
-  if (tokens == 1) {
-    return UsesFused(model.sparse_form, /*takes=*/true, /*fast=*/bulk, timed);
-  }
-  return UsesFused(
-      model.sparse_form,
-      bulk || FusedGatedUpTakes(device, count, hidden_size, neurons),
-      /*fast=*/true, timed);
+  const bool bulk = CudaSteps::UsesFusedBulk(model, count);
+  const bool takes =
+      tokens == 1 || bulk ||
+      FusedGatedUpTakes(model.device_traits, count,
+                        static_cast<int>(model.config.hidden_size),
+                        static_cast<int>(model.config.intermediate_size));
+  return UsesFused(model.sparse_form, takes, /*fast=*/bulk || tokens > 1,
+                   timed);
 }
 
 Matrix CudaLane::input(size_t tokens) {

@@ -118,7 +118,7 @@ absl::Status CudaSteps::PrepareKernels() const {
       ToStatus(PrepareFusedGatedUp(model_.element, model_.device_traits,
                                    intermediate_size_),
                "preparing the fused batch"));
-  for (int tokens = 1; UsesFusedBulk(tokens); ++tokens) {
+  for (int tokens = 1; UsesFusedBulk(model_, tokens); ++tokens) {
     status.Update(
         ToStatus(PrepareFusedBulk(model_.element, tokens, hidden_size_),
                  "preparing the fused FFN"));
@@ -201,13 +201,26 @@ absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
                   "sparse down product");
 }
 
+template <typename Params>
+void CudaSteps::FillFused(const CudaLayer& layer, int tokens,
+                          Params* params) const {
+  params->hidden_states = hidden_states_;
+  params->gate_proj = layer.gate_proj;
+  params->up_proj = layer.up_proj;
+  params->hidden_size = hidden_size_;
+  params->intermediate_size = intermediate_size_;
+  params->tokens = tokens;
+  params->threshold = model_.config.threshold;
+  params->clamp_up = clamp_up_;
+  params->element = model_.element;
+  params->device = model_.device_traits;
+}
+
 absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   std::swap(counters_, next_counters_);
   int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
   FusedGatedUpParams params;
-  params.hidden_states = hidden_states_;
-  params.gate_proj = layer.gate_proj;
-  params.up_proj = layer.up_proj;
+  FillFused(layer, tokens, &params);
   params.counters = counters();
   params.gated_count = gated_count;
   params.gated_list = union_list_;
@@ -217,13 +230,6 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   params.output = output_;
   params.next_count = static_cast<int>(Counters(model_.config));
   params.output_size = tokens * hidden_size_;
-  params.hidden_size = hidden_size_;
-  params.intermediate_size = intermediate_size_;
-  params.tokens = tokens;
-  params.threshold = model_.config.threshold;
-  params.clamp_up = clamp_up_;
-  params.element = model_.element;
-  params.device = model_.device_traits;
   absl::Status status = ToStatus(LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");
   status.Update(ToStatus(
@@ -232,37 +238,29 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   return status;
 }
 
-bool CudaSteps::UsesFusedBulk(int tokens) const {
-  return model_.sparse_form != SparseForm::kFusedPortable &&
-         FusedBulkTakes(model_.device_traits, tokens, hidden_size_,
-                        intermediate_size_);
+bool CudaSteps::UsesFusedBulk(const CudaModel& model, int tokens) {
+  return model.sparse_form != SparseForm::kFusedPortable &&
+         FusedBulkTakes(model.device_traits, tokens,
+                        static_cast<int>(model.config.hidden_size),
+                        static_cast<int>(model.config.intermediate_size));
 }
 
 bool CudaSteps::FusesAllSteps(int tokens) const {
-  return tokens == 1 || UsesFusedBulk(tokens);
+  return tokens == 1 || UsesFusedBulk(model_, tokens);
 }
 
 absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens, float* output,
                               int* counters) const {
   FusedTokensParams params;
-  params.hidden_states = hidden_states_;
-  params.gate_proj = layer.gate_proj;
-  params.up_proj = layer.up_proj;
+  FillFused(layer, tokens, &params);
   params.down_proj = layer.down_proj;
   params.parts = parts_;
   params.active = part_active_;
   params.part_stride = static_cast<int>(PartStride(model_.config));
-  params.hidden_size = hidden_size_;
-  params.intermediate_size = intermediate_size_;
-  params.tokens = tokens;
-  params.threshold = model_.config.threshold;
-  params.clamp_up = clamp_up_;
-  params.element = model_.element;
-  params.device = model_.device_traits;
-  absl::Status status =
-      ToStatus(UsesFusedBulk(tokens) ? LaunchFusedBulk(params, stream_)
+  absl::Status status = ToStatus(UsesFusedBulk(model_, tokens)
+                                     ? LaunchFusedBulk(params, stream_)
                                      : LaunchFusedPortable(params, stream_),
-               "fused FFN");
+                                 "fused FFN");
   FusedSumParams sum;
   sum.parts = parts_;
   sum.active = part_active_;

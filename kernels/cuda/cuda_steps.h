@@ -43,6 +43,9 @@ class CudaSteps {
   absl::Status Select(int tokens, bool clear_output);
   absl::Status SparseUp(const CudaLayer& layer, int tokens) const;
   absl::Status SparseDown(const CudaLayer& layer, int tokens) const;
+  // Whether Fused takes the form for newer devices, which is faster than the
+  // steps.
+  static bool UsesFusedBulk(const CudaModel& model, int tokens);
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
   // Writes `output`, float32 [tokens, hidden], 16-byte aligned, and `counters`,
@@ -66,8 +69,9 @@ class CudaSteps {
 
   CudaSteps(const CudaModel& model, cudaStream_t stream);
   absl::Status PrepareKernels() const;
-  // Of the forms of Fused, the one for newer devices.
-  bool UsesFusedBulk(int tokens) const;
+  // What FusedGatedUpParams and FusedTokensParams both have.
+  template <typename Params>
+  void FillFused(const CudaLayer& layer, int tokens, Params* params) const;
 
   const CudaModel& model_;
   cudaStream_t stream_;  // Constant.

@@ -9,8 +9,12 @@
 
 namespace sparse_ffn::cuda {
 
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
 // Elements in one 16-byte load.
 constexpr int kPack = 8;
+constexpr int kPackBytes = 16;
 
 // Whether a neuron with this gate score is active. A NaN score is, so both
 // tests are negated.
@@ -65,7 +69,7 @@ __device__ inline float DotPacks(const Pack<T>& a, const Pack<T>& b) {
 __device__ inline float SumOverWarp(float sum) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) {
-    sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    sum += __shfl_xor_sync(kAllLanes, sum, offset);
   }
   return sum;
 }

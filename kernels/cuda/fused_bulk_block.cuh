@@ -11,7 +11,6 @@
 
 namespace sparse_ffn::cuda {
 
-constexpr int kWarp = 32;
 constexpr int kGateWarps = 8;
 constexpr int kSumWarps = 4;
 constexpr int kListWarp = kGateWarps + kSumWarps;
@@ -47,9 +46,6 @@ template <int kTokens>
 constexpr int kHeadBytes = (sizeof(Head<kTokens>) + 127) / 128 * 128;
 
 #if __CUDA_ARCH__ >= 900
-
-constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr int kPackBytes = 16;
 
 template <int kTokens>
 struct Block {

@@ -11,9 +11,6 @@
 namespace sparse_ffn::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
-
 // The rows that something is true of, in order.
 template <int kRows>
 struct RowList {

@@ -6,7 +6,6 @@
 namespace sparse_ffn::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kLoads = 8;    // Of a row, in flight at once in each lane.

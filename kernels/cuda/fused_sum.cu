@@ -1,13 +1,12 @@
 // Adds up the parts of the output that the blocks of a fused launch left. The
 // order depends on nothing but their number.
 #include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace sparse_ffn::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
 // Small blocks: they wait on a multiprocessor beside one of a fused launch.
 // Where they do not fit, that of the next launch starts late.
 constexpr int kThreads = 128;

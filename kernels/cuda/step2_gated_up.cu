@@ -5,7 +5,6 @@ namespace sparse_ffn::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWarp = 32;
 // Elements of a cache line.
 constexpr int kLine = 64;
 

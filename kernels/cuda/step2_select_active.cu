@@ -6,8 +6,6 @@ namespace sparse_ffn::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kLoads = 16;  // Scores in flight at once in each thread.
 
 __device__ void Clear(int* first, int count) {

@@ -5,7 +5,6 @@ namespace sparse_ffn::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 // Columns of the output that a block sums: kPack for each lane.
 constexpr int kTileColumns = kWarp * kPack;

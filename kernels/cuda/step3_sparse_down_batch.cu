@@ -9,7 +9,6 @@
 namespace sparse_ffn::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kBlocksPerSm = 2;

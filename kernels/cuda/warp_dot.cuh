@@ -32,12 +32,11 @@ struct WarpDot {
 
   // Nothing is added for packs beyond the row.
   __device__ void Add(const DotOperands& in, int segment) {
-    constexpr int kPackBytes = 16;
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % kWarp;
     // Tiles 0, 2, 1, 3: those that belong to a row of weights side by side.
     const int x_lane = (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
-    const int w_at = segment * 32 + lane;
-    const int x_at = segment * 32 + x_lane;
+    const int w_at = segment * kWarp + lane;
+    const int x_at = segment * kWarp + x_lane;
     uint32_t w[4];
     LoadTiles<4>(w_at < in.packs ? in.row + w_at * kPackBytes : in.zero_pack,
                  w);
@@ -59,7 +58,7 @@ struct WarpDot {
 
   // The sum of all that were added for a token, in all lanes.
   __device__ float Sum(int token) const {
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % kWarp;
     const int group = lane / 4;
     const float diagonal = group % 2 == 0 ? even[token] : odd[token];
     return SumOverWarp(lane % 4 == group / 2 ? diagonal : 0);
@@ -69,7 +68,7 @@ struct WarpDot {
 // dots[t] = row · hidden_states[t], in all lanes.
 template <typename T, int kTokens>
 __device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
-  const int segments = (in.packs + 31) / 32;
+  const int segments = (in.packs + kWarp - 1) / kWarp;
   WarpDot<T, kTokens> dot;
 #pragma unroll(kTokens == 1 ? 4 : 2)
   for (int segment = 0; segment < segments; ++segment) dot.Add(in, segment);
