@@ -56,6 +56,21 @@ __device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
   }
 }
 
+// Whether that phase has ended.
+__device__ inline bool HasEnded(uint64_t* barrier, uint32_t parity) {
+  uint32_t ended = 0;
+  asm volatile(
+      "{\n"
+      ".reg .pred ended;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, ended;\n"
+      "}"
+      : "=r"(ended)
+      : "r"(SharedAddress(barrier)), "r"(parity)
+      : "memory");
+  return ended != 0;
+}
+
 // Arrives, announces `bytes` and starts their copy. Both addresses and the size
 // are multiples of 16. What was in `to` must have been read by then.
 __device__ inline void CopyBulk(void* to, const void* from, uint32_t bytes,

@@ -3,14 +3,14 @@
 //
 // A block a multiprocessor. Its neurons are dealt out beforehand, so that sums
 // are made in one order whatever the timing. Three kinds of warps:
-//   gate warps take rows of gate_proj in turn, each through a slot of its own,
-//     and leave their scores;
+//   gate warps take rows of gate_proj in turn, each through a slot of its own
+//     after those that it ordered ahead, and leave their scores;
 //   the list warp goes through the scores in order and orders the up and down
 //     rows of active neurons into a ring;
 //   sum warps take those in order: up product, then h times the down row onto
 //     sums that they keep in registers, each thread some columns.
-// As blocks end, those of the next launch take their place and fetch their
-// first rows while the rest ends and the parts are added up.
+// As blocks end, those of the next launch take their place and fill their
+// shared memory with rows while the rest ends and the parts are added up.
 #include <algorithm>
 
 #include "kernels/cuda/dependent_launch.cuh"
@@ -31,13 +31,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int rows = BlockRows(p);
   AllowSuccessor();
   GateOrders<kTokens> orders;
-  if (warp < kGateWarps && warp < rows && threadIdx.x % kWarp == 0) {
-    orders.Start(p, warp, rows);
+  if (warp < kGateWarps) {
+    if (threadIdx.x % kWarp == 0) orders.Start(p, warp, rows);
   } else if (warp == kListWarp) {
     InitHead<kTokens>(p, rows);
   }
   __syncthreads();
-  AwaitPredecessor();
+  // Gate warps read what never changes, and hidden states from the list warp.
+  if (warp >= kGateWarps) AwaitPredecessor();
   if (warp < kGateWarps) {
     RunGateWarp<T>(p, orders, warp, rows);
   } else if (warp == kListWarp) {
@@ -54,6 +55,9 @@ __global__ void __launch_bounds__(kThreads, 1)
 constexpr int kSharedBytes = 220 << 10;
 // An up and a down row, and one that is still to come.
 constexpr int kMinListSlots = 3;
+// On their way to a multiprocessor before the hidden states, for each token: no
+// more than keep the memory busy.
+constexpr int kAheadBytes = 40 << 10;
 // What the registers of a sum thread hold.
 template <int kTokens>
 constexpr int kMaxPacks = kTokens == 1 ? 8 : 5;
@@ -67,9 +71,9 @@ auto DispatchTokens(int tokens, F&& f) {
 }
 
 template <int kTokens>
-int ListSlots(int hidden_size) {
+int AheadSlots(int hidden_size) {
   const int rows = (kSharedBytes - kHeadBytes<kTokens>) / (2 * hidden_size);
-  return std::min(rows - kTokens - kGateWarps, kMaxListSlots);
+  return std::min(rows - kTokens - kGateWarps, kMaxAheadSlots);
 }
 
 int SumPacks(int hidden_size) {
@@ -105,7 +109,7 @@ bool FusedBulkTakes(Device device, int tokens, int hidden_size,
   return (intermediate_size + blocks - 1) / blocks <= kMaxRows &&
          DispatchTokens(tokens, [&](auto count) {
            return SumPacks(hidden_size) <= kMaxPacks<count> &&
-                  ListSlots<count>(hidden_size) >= kMinListSlots;
+                  AheadSlots<count>(hidden_size) >= kMinListSlots;
          });
 }
 
@@ -120,11 +124,13 @@ cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size) {
 cudaError_t LaunchFusedBulk(const FusedTokensParams& params,
                             cudaStream_t stream) {
   return DispatchTokens(params.tokens, [&](auto count) {
-    const FusedBulkParams bulk = {params, 2 * params.hidden_size,
-                                  ListSlots<count>(params.hidden_size)};
+    const int row_bytes = 2 * params.hidden_size;
+    const int ahead_slots = AheadSlots<count>(params.hidden_size);
+    const FusedBulkParams bulk = {
+        params, row_bytes, std::min(ahead_slots, kMaxListSlots), ahead_slots,
+        std::clamp(count * kAheadBytes / row_bytes, 1, kGateWarps)};
     const int shared_bytes =
-        kHeadBytes<count> +
-        (count + bulk.list_slots + kGateWarps) * bulk.row_bytes;
+        kHeadBytes<count> + (count + ahead_slots + kGateWarps) * row_bytes;
     const int blocks = FusedBlocks(params.device, params.intermediate_size);
     return DispatchKernel<count>(
         params.element, params.hidden_size, [&](auto kernel) {

@@ -20,22 +20,26 @@ constexpr int kSumThreads = kSumWarps * kWarp;
 constexpr int kMaxRows = 512;  // Of gate_proj, in a block.
 // A round is one row of each gate warp.
 constexpr int kMaxRounds = kMaxRows / kGateWarps;
-constexpr int kMaxListSlots = 6;  // Rows in the ring of the list warp.
+constexpr int kMaxListSlots = 8;  // Rows in the ring of the list warp.
+constexpr int kMaxAheadSlots = 24;
 
 struct FusedBulkParams : FusedTokensParams {
   int row_bytes;
   int list_slots;
+  int ahead_slots;  // >= list_slots
+  int ahead_rows;   // Most of gate_proj on their way before the hidden states.
 };
 
-// Shared memory: this, then the hidden states, the list ring, the gate slots.
+// Shared memory: this, then the hidden states, the ahead slots, the gate slots.
+// The list ring is made of the first ahead slots, after their first row.
 template <int kTokens>
 struct Head {
   uint4 zero_pack;
   uint64_t gate_full[kGateWarps];
-  uint64_t first_full[kGateWarps];
+  uint64_t ahead_full[kMaxAheadSlots];
   uint64_t hidden_full;
   uint64_t list_full[kMaxListSlots];   // The row's, and what goes with it.
-  uint64_t list_empty[kMaxListSlots];  // After its first row, of gate_proj.
+  uint64_t list_empty[kMaxListSlots];  // Of gate_proj, for the list.
   uint64_t round_done[kMaxRounds];
   float scores[kTokens][kMaxRows];
   float list_scores[kMaxListSlots][kTokens];  // Of slots that hold an up row.
@@ -69,11 +73,12 @@ struct Block {
             reinterpret_cast<const std::byte*>(&head().zero_pack),
             p.row_bytes / kPackBytes};
   }
-  __device__ static std::byte* ListSlot(const FusedBulkParams& p, int slot) {
+  // Also those of the list ring.
+  __device__ static std::byte* AheadSlot(const FusedBulkParams& p, int slot) {
     return SharedRow(p, kTokens + slot);
   }
   __device__ static std::byte* GateSlot(const FusedBulkParams& p, int warp) {
-    return SharedRow(p, kTokens + p.list_slots + warp);
+    return SharedRow(p, kTokens + p.ahead_slots + warp);
   }
 };
 

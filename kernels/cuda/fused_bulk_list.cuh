@@ -32,14 +32,13 @@ __device__ void InitHead(const FusedBulkParams& p, int rows) {
 // By the whole list warp.
 template <int kTokens>
 struct ListOrders {
-  int gate_rows;  // That slots from 0 on hold first.
   RingPlace place = {};
   bool first_turn = true;
 
   __device__ void AwaitFree() const {
     if (!first_turn) {
       AwaitFreeListSlot(place.slot);
-    } else if (place.slot < gate_rows) {
+    } else {
       Wait(&Block<kTokens>::head().list_empty[place.slot], 0);
     }
   }
@@ -54,7 +53,7 @@ struct ListOrders {
   __device__ void Copy(const FusedBulkParams& p, const std::byte* row,
                        const float (&scores)[kTokens]) const {
     auto& head = Block<kTokens>::head();
-    CopyBulk(Block<kTokens>::ListSlot(p, place.slot), row, p.row_bytes,
+    CopyBulk(Block<kTokens>::AheadSlot(p, place.slot), row, p.row_bytes,
              &head.list_full[place.slot]);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
@@ -87,7 +86,7 @@ __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
     CopyBulk(Block<kTokens>::Hidden(p), p.hidden_states, p.tokens * p.row_bytes,
              &head.hidden_full);
   }
-  ListOrders<kTokens> orders = {min(kGateWarps, rows)};
+  ListOrders<kTokens> orders;
   int active[1 + kTokens] = {};  // As in FusedTokensParams.
   int round = 0;
   for (int first = 0; first < rows; first += kGateWarps, ++round) {

@@ -90,7 +90,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
   const int packs = p.row_bytes / kPackBytes;
   DownSums<T, kTokens, kPacks> sums;
   RingPlace place;
-  const auto row = [&] { return Block<kTokens>::ListSlot(p, place.slot); };
+  const auto row = [&] { return Block<kTokens>::AheadSlot(p, place.slot); };
   const auto release = [&] {
     FreeListSlot(place.slot);
     place.Advance(p.list_slots);

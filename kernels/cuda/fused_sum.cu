@@ -1,5 +1,7 @@
 // Adds up the parts of the output that the blocks of a fused launch left. The
 // order depends on nothing but their number.
+#include <algorithm>
+
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
@@ -7,15 +9,15 @@
 namespace sparse_ffn::cuda {
 namespace {
 
-// Small blocks: they wait on a multiprocessor beside one of a fused launch.
-// Where they do not fit, that of the next launch starts late.
+// Small blocks, one a multiprocessor for each token: they wait there beside one
+// of a fused launch. Where they take too much, that of the next launch starts
+// late.
 constexpr int kThreads = 128;
-constexpr int kMinBlocks = 8;
-constexpr int kWarps = kThreads / kWarp;
-constexpr int kQuad = 4;   // Columns that a thread adds up.
-constexpr int kQuads = 8;  // Of a block: 128 bytes of each part.
-constexpr int kGroups = kThreads / kQuads;
-constexpr int kLoads = 9;  // In flight at once in each thread.
+constexpr int kMinBlocks = 7;
+constexpr int kQuad = 4;      // Columns that a thread adds up.
+constexpr int kMinQuads = 8;  // Of a block: 128 bytes of each part.
+constexpr int kMaxQuads = 32;
+constexpr int kLoads = 11;  // In flight at once in each thread.
 
 // Volatile, so that the loads of a round stay together ahead of their use.
 __device__ float4 LoadPart(const float4* address) {
@@ -33,14 +35,6 @@ __device__ void Add(const float4& a, float4* sum) {
   sum->w += a.w;
 }
 
-__device__ void AddFromLane(int mask, float4* sum) {
-  Add(make_float4(__shfl_xor_sync(kAllLanes, sum->x, mask),
-                  __shfl_xor_sync(kAllLanes, sum->y, mask),
-                  __shfl_xor_sync(kAllLanes, sum->z, mask),
-                  __shfl_xor_sync(kAllLanes, sum->w, mask)),
-      sum);
-}
-
 __device__ void SumActive(const FusedSumParams& p) {
   __shared__ int active[1 + kOneKernelTokens];
   const int thread = static_cast<int>(threadIdx.x);
@@ -53,38 +47,52 @@ __device__ void SumActive(const FusedSumParams& p) {
   if (thread <= p.tokens) p.counters[thread] = active[thread];
 }
 
+__device__ void Store(const FusedSumParams& p, int token, int quad,
+                      const float4& sum) {
+  float* output = p.output + static_cast<size_t>(token) * p.hidden_size;
+  const int column = kQuad * quad;
+  if (column + kQuad <= p.hidden_size) {
+    reinterpret_cast<float4*>(output)[quad] = sum;
+    return;
+  }
+  const float values[kQuad] = {sum.x, sum.y, sum.z, sum.w};
+  for (int c = column; c < p.hidden_size; ++c) output[c] = values[c - column];
+}
+
 struct SumParams : FusedSumParams {
   int token_blocks;
+  int quads;  // Of a block.
 };
 
-// A block has some columns of one token. Lanes side by side take columns side
-// by side, and groups of such lanes take parts in turn. The last block counts
+// A block has some columns of one token. Threads side by side take columns side
+// by side, and groups of such threads take parts in turn. The last block counts
 // the active neurons instead.
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     FusedSum(const __grid_constant__ SumParams p) {
-  __shared__ float4 warp_sums[kWarps][kQuads];
+  __shared__ float4 sums[kThreads];
   WaitForPredecessor();
   if (blockIdx.x + 1 == gridDim.x) {
     SumActive(p);
     return;
   }
   const int thread = static_cast<int>(threadIdx.x);
-  const int group = thread / kQuads;
-  const int place = thread % kQuads;
+  const int groups = kThreads / p.quads;
+  const int group = thread / p.quads;
+  const int place = thread % p.quads;
   const int token = static_cast<int>(blockIdx.x) / p.token_blocks;
   const int quad =
-      static_cast<int>(blockIdx.x) % p.token_blocks * kQuads + place;
+      static_cast<int>(blockIdx.x) % p.token_blocks * p.quads + place;
   const int token_stride = p.part_stride / kQuad;
   const int stride = token_stride * p.tokens;
-  const bool exists = quad < token_stride;
+  const bool exists = group < groups && quad < token_stride;
   const auto* parts =
       reinterpret_cast<const float4*>(p.parts) + token * token_stride + quad;
   float4 sum = {};
-  for (int b0 = group; b0 < p.blocks; b0 += kLoads * kGroups) {
+  for (int b0 = group; b0 < p.blocks; b0 += kLoads * groups) {
     float4 part[kLoads] = {};
 #pragma unroll
     for (int k = 0; k < kLoads; ++k) {
-      const int b = b0 + k * kGroups;
+      const int b = b0 + k * groups;
       if (exists && b < p.blocks) {
         part[k] = LoadPart(parts + static_cast<size_t>(b) * stride);
       }
@@ -92,30 +100,20 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
 #pragma unroll
     for (int k = 0; k < kLoads; ++k) Add(part[k], &sum);
   }
-  for (int mask = kQuads; mask < kWarp; mask *= 2) AddFromLane(mask, &sum);
-  if (thread % kWarp < kQuads) warp_sums[thread / kWarp][place] = sum;
+  sums[thread] = sum;
   __syncthreads();
-  if (thread >= kQuads || !exists) return;
-#pragma unroll
-  for (int w = 1; w < kWarps; ++w) Add(warp_sums[w][place], &sum);
-  float* output = p.output + static_cast<size_t>(token) * p.hidden_size;
-  const int column = kQuad * quad;
-  if (column + kQuad <= p.hidden_size) {
-    reinterpret_cast<float4*>(output)[quad] = sum;
-  } else {
-    const float values[kQuad] = {sum.x, sum.y, sum.z, sum.w};
-    for (int c = column; c < p.hidden_size; ++c) {
-      output[c] = values[c - column];
-    }
-  }
+  if (group > 0 || !exists) return;
+  for (int g = 1; g < groups; ++g) Add(sums[g * p.quads + place], &sum);
+  Store(p, token, quad, sum);
 }
 
 }  // namespace
 
 cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream) {
-  constexpr int kColumns = kQuads * kQuad;
-  const SumParams sum = {params,
-                         (params.part_stride + kColumns - 1) / kColumns};
+  const int all = (params.part_stride + kQuad - 1) / kQuad;
+  const int fit = std::max(params.device.sm_count - 1, 1);
+  const int quads = std::clamp((all + fit - 1) / fit, kMinQuads, kMaxQuads);
+  const SumParams sum = {params, (all + quads - 1) / quads, quads};
   return LaunchDependent(FusedSum, dim3(params.tokens * sum.token_blocks + 1),
                          kThreads, 0, params.device.dependent_launch, stream,
                          sum);
