@@ -53,9 +53,10 @@ class BatchProducts {
   static_assert(S::kRowTiles % S::kRowWarps == 0 && kStages >= 3);
 
  public:
-  struct Shared {
+  union Shared {
     std::byte ring[kStages][kRows + kTokens][kRowBytes];
-    // Of each warp's columns. The first one becomes the result.
+    // After the last chunk. Of each warp's columns; the first one becomes the
+    // result.
     Products parts[kParts];
   };
 
@@ -69,7 +70,8 @@ class BatchProducts {
         hidden_size_(hidden_size) {}
 
   // Takes rows neuron_of(0), ..., neuron_of(count - 1) of `matrix`,
-  // count <= kRows, and begins to copy them. Needs no hidden states yet.
+  // count <= kRows, and begins to copy them. Needs no hidden states yet. All
+  // threads have left the products of the call before.
   template <typename F>
   __device__ void Start(const void* matrix, int count, F&& neuron_of) {
     count_ = count;
@@ -108,6 +110,18 @@ class BatchProducts {
            16;
   }
 
+  // At least what Start copies: chunks beyond the last column are zeros.
+  __device__ int Chunks() const {
+    return max((hidden_size_ + kColumns - 1) / kColumns, kAhead);
+  }
+  // Blocks start at different columns, so that not all of them read the same
+  // hidden states at once.
+  __device__ int FirstColumn(int chunk) const {
+    const int chunks = Chunks();
+    const int place = chunk + static_cast<int>(blockIdx.x) % chunks;
+    return (place < chunks ? place : place - chunks) * kColumns;
+  }
+
   __device__ void CopyRows(int chunk, int stage) const;
   __device__ void CopyTokens(int chunk, int stage) const;
   __device__ void Multiply(int stage, Sums& sums) const;
@@ -124,7 +138,7 @@ class BatchProducts {
 template <typename T, typename S, int kTokenTiles>
 __device__ void BatchProducts<T, S, kTokenTiles>::CopyRows(int chunk,
                                                            int stage) const {
-  const int column = chunk * kColumns;
+  const int column = FirstColumn(chunk);
   const bool exists = column + SweepColumn() < hidden_size_;
 #pragma unroll
   for (int i = 0; i < kRowSweeps; ++i) {
@@ -138,7 +152,7 @@ __device__ void BatchProducts<T, S, kTokenTiles>::CopyRows(int chunk,
 template <typename T, typename S, int kTokenTiles>
 __device__ void BatchProducts<T, S, kTokenTiles>::CopyTokens(int chunk,
                                                              int stage) const {
-  const int column = chunk * kColumns + SweepColumn();
+  const int column = FirstColumn(chunk) + SweepColumn();
 #pragma unroll
   for (int i = 0; i < kTokenSweeps; ++i) {
     const int token = i * kSweep + SweepRow();
@@ -219,8 +233,7 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
 
 template <typename T, typename S, int kTokenTiles>
 __device__ auto BatchProducts<T, S, kTokenTiles>::Finish() -> Products& {
-  // At least what Start copied: chunks beyond the last column are zeros.
-  const int chunks = max((hidden_size_ + kColumns - 1) / kColumns, kAhead);
+  const int chunks = Chunks();
   for (int c = 0; c < kAhead; ++c) {
     CopyTokens(c, c);
     EndCopies();
@@ -240,6 +253,7 @@ __device__ auto BatchProducts<T, S, kTokenTiles>::Finish() -> Products& {
     free_stage = stage;
     if (++stage == kStages) stage = 0;
   }
+  __syncthreads();
   AddUp(sums);
   return shared_.parts[0];
 }

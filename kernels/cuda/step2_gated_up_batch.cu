@@ -7,7 +7,7 @@ namespace sparse_ffn::cuda {
 namespace {
 
 constexpr int kBlocksPerSm = 2;
-using Shape = BatchShape<3, 1, 8, (66 << 10)>;
+using Shape = BatchShape<3, 1, 8, (90 << 10)>;
 
 template <typename T, int kTokenTiles>
 using Batch = BatchProducts<T, Shape, kTokenTiles>;
