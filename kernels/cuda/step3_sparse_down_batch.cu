@@ -38,6 +38,20 @@ struct Stage {
   std::byte gated[2][kRows][kGatedBytes];  // high, low
 };
 
+// Adds to four columns, 16-byte aligned.
+__device__ inline void AddQuad(float* output, const float4& sum) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(output),
+               "f"(sum.x), "f"(sum.y), "f"(sum.z), "f"(sum.w)
+               : "memory");
+#else
+  atomicAdd(output, sum.x);
+  atomicAdd(output + 1, sum.y);
+  atomicAdd(output + 2, sum.z);
+  atomicAdd(output + 3, sum.w);
+#endif
+}
+
 // A block sums a tile of columns (blockIdx.x) over a piece of the list
 // (blockIdx.y); each of its warps has columns of its own.
 template <typename T, int kTokenTiles>
@@ -151,26 +165,37 @@ class Block {
     }
   }
 
-  // Sums go to the output, beside those of other pieces.
+  // Sums go to the output, beside those of other pieces: by way of shared
+  // memory, so that lanes side by side add to columns side by side.
   __device__ void Add() {
-    const int first_column =
-        blockIdx.x * kTileColumns + Warp() * kWarpColumns + Lane() / 4;
+    AwaitCopies<0>();
+    __syncthreads();
+    auto* tile = reinterpret_cast<float(*)[kSumColumns]>(stages_);
 #pragma unroll
-    for (int tile = 0; tile < kColumnTiles; ++tile) {
-#pragma unroll
-      for (int t = 0; t < kTokenTiles; ++t) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          const int token = t * 8 + Lane() % 4 * 2 + k % 2;
-          const int column = first_column + tile * 16 + k / 2 * 8;
-          if (token >= p_.tokens || column >= p_.hidden_size) continue;
-          atomicAdd(
-              p_.output + static_cast<size_t>(token) * p_.hidden_size + column,
-              sums_[tile][t][k]);
-        }
-      }
+    for (int i = 0; i < kColumnTiles * kTokenTiles * 4; ++i) {
+      const int t = i / 4 % kTokenTiles;
+      const int k = i % 4;
+      const int token = t * 8 + Lane() % 4 * 2 + k % 2;
+      const int column = Warp() * kWarpColumns + i / 4 / kTokenTiles * 16 +
+                         Lane() / 4 + k / 2 * 8;
+      tile[token][column] = sums_[i / 4 / kTokenTiles][t][k];
+    }
+    __syncthreads();
+    constexpr int kQuads = kTileColumns / 4;
+    for (int i = threadIdx.x; i < p_.tokens * kQuads; i += kThreads) {
+      const int token = i / kQuads;
+      const int place = i % kQuads * 4;
+      const int column = blockIdx.x * kTileColumns + place;
+      if (column >= p_.hidden_size) continue;
+      AddQuad(p_.output + static_cast<size_t>(token) * p_.hidden_size + column,
+              *reinterpret_cast<const float4*>(&tile[token][place]));
     }
   }
+
+  // Padded, so that the tokens of a warp's sums fall on different banks.
+  static constexpr int kSumColumns = kTileColumns + 4;
+  static_assert(kTokens * kSumColumns * sizeof(float) <=
+                kStages * sizeof(SharedStage));
 
   const SparseDownParams& p_;
   SharedStage* const stages_;
