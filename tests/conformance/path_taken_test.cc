@@ -1,8 +1,10 @@
-// The choice of a path by the times that the backend has measured.
+// Which path runs: the fused kernels for small batches, and what the measured
+// times make of it.
 #include <gtest/gtest.h>
 
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/conformance/conformance_test.h"
@@ -11,6 +13,29 @@
 
 namespace sparse_ffn {
 namespace {
+
+// The fused kernels take all that they can: otherwise only the clock would
+// tell.
+TEST_F(ConformanceTest, SmallBatchesRunFused) {
+  if (!TestBackend().pairs_independent) {
+    GTEST_SKIP() << "no fused kernels for batches here";
+  }
+  constexpr size_t kTokens = 33;
+  for (const auto& [hidden, intermediate] :
+       {std::pair<size_t, size_t>{4096, 11008}, {5120, 13824}, {1536, 3840}}) {
+    const TestLayer layer(
+        {hidden, intermediate, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
+        kTokens, seed_);
+    const Bench bench = MakeBench({&layer}, kTokens, SparseForm::kFused);
+    for (size_t tokens : {1, 2, 3, 8, 9, 16, 17, 32, 33}) {
+      const FfnResult result =
+          Run(*bench.lane, 0, layer.hidden_states, tokens, Execution::kSparse);
+      EXPECT_EQ(result.stats.path,
+                tokens <= 32 ? FfnPath::kFused : FfnPath::kSparse)
+          << tokens << " tokens of " << hidden;
+    }
+  }
+}
 
 // On the portable backend, which is always sparse, there are no times.
 TEST_F(ConformanceTest, ChoosesByMeasuredTimes) {
