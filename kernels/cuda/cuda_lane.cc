@@ -167,12 +167,12 @@ absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
   status.Update(Record(kCopiedIn));
   status.Update(steps_->Gate(layer, tokens));
   status.Update(Record(kGateDone));
-  status.Update(steps_->Select(tokens, path == FfnPath::kSparse));
   if (path == FfnPath::kSparse) {
     status.Update(steps_->SparseUp(layer, tokens));
     status.Update(Record(kUpDone));
     status.Update(steps_->SparseDown(layer, tokens));
   } else {
+    status.Update(steps_->Select(tokens));
     status.Update(steps_->DenseUp(layer, tokens));
     status.Update(Record(kUpDone));
     status.Update(steps_->DenseDown(layer, tokens));

@@ -132,7 +132,7 @@ absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) const {
                                   scores_);
 }
 
-absl::Status CudaSteps::Select(int tokens, bool clear_output) {
+absl::Status CudaSteps::Select(int tokens, int output_size) {
   std::swap(counters_, next_counters_);
   SelectActiveParams params;
   params.scores = scores_;
@@ -141,7 +141,7 @@ absl::Status CudaSteps::Select(int tokens, bool clear_output) {
   params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
   params.output = output_;
   params.next_count = static_cast<int>(Counters(model_.config));
-  params.output_size = clear_output ? tokens * hidden_size_ : 0;
+  params.output_size = output_size;
   params.intermediate_size = intermediate_size_;
   params.tokens = tokens;
   params.threshold = model_.config.threshold;
@@ -154,7 +154,31 @@ void* CudaSteps::GatedLow() const {
   return reinterpret_cast<std::byte*>(gated_) + SplitBytes(model_.config);
 }
 
-absl::Status CudaSteps::SparseUp(const CudaLayer& layer, int tokens) const {
+absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) {
+  std::swap(counters_, next_counters_);
+  OneTokenUpParams params;
+  params.hidden_states = hidden_states_;
+  params.up_proj = layer.up_proj;
+  params.scores = scores_;
+  params.counters = counters();
+  params.list = union_list_;
+  params.gated = gated_;
+  params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
+  params.output = output_;
+  params.next_count = static_cast<int>(Counters(model_.config));
+  params.hidden_size = hidden_size_;
+  params.intermediate_size = intermediate_size_;
+  params.threshold = model_.config.threshold;
+  params.clamp_up = clamp_up_;
+  params.element = model_.element;
+  params.device = model_.device_traits;
+  return ToStatus(LaunchOneTokenUp(params, stream_), "step 2 of one token");
+}
+
+absl::Status CudaSteps::SparseUp(const CudaLayer& layer, int tokens) {
+  if (tokens == 1 && OneTokenTakes(hidden_size_)) return OneTokenUp(layer);
+  const absl::Status selected = Select(tokens, tokens * hidden_size_);
+  if (!selected.ok()) return selected;
   GatedUpParams params;
   params.hidden_states = hidden_states_;
   params.up_proj = layer.up_proj;
@@ -187,6 +211,7 @@ SparseDownParams CudaSteps::DownParams(const CudaLayer& layer, int tokens,
   params.list = union_list_;
   params.output = output_;
   params.hidden_size = hidden_size_;
+  params.intermediate_size = intermediate_size_;
   params.tokens = tokens;
   params.element = model_.element;
   params.device = model_.device_traits;
@@ -195,6 +220,9 @@ SparseDownParams CudaSteps::DownParams(const CudaLayer& layer, int tokens,
 
 absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
   const SparseDownParams params = DownParams(layer, tokens, counters());
+  if (tokens == 1 && OneTokenTakes(hidden_size_)) {
+    return ToStatus(LaunchOneTokenDown(params, stream_), "step 3 of one token");
+  }
   return ToStatus(UsesBatchForm(tokens, model_.config.hidden_size)
                       ? LaunchSparseDownBatch(params, stream_)
                       : LaunchSparseDown(params, stream_),

@@ -12,10 +12,10 @@
 
 namespace sparse_ffn::cuda {
 
-// Used by one thread at a time. A batch is: hidden_states written, Gate,
-// Select, then SparseUp and SparseDown, or DenseUp and DenseDown. Fused stands
-// for all steps of a sparse batch where FusesAllSteps, FusedBatch for those of
-// a larger one.
+// Used by one thread at a time. A batch is: hidden_states written, Gate, then
+// SparseUp and SparseDown, or Select, DenseUp and DenseDown. Fused stands for
+// all steps of a sparse batch where FusesAllSteps, FusedBatch for those of a
+// larger one.
 class CudaSteps {
  public:
   // Work goes to `stream`; model and stream must outlive the steps.
@@ -39,9 +39,9 @@ class CudaSteps {
   size_t counter_offset() const { return counters_; }
 
   absl::Status Gate(const CudaLayer& layer, int tokens) const;
-  // `clear_output` before SparseDown, which adds to the output.
-  absl::Status Select(int tokens, bool clear_output);
-  absl::Status SparseUp(const CudaLayer& layer, int tokens) const;
+  absl::Status Select(int tokens) { return Select(tokens, 0); }
+  // Also selects, and clears the output, which SparseDown adds to.
+  absl::Status SparseUp(const CudaLayer& layer, int tokens);
   absl::Status SparseDown(const CudaLayer& layer, int tokens) const;
   // Whether Fused takes the form for newer devices, which is faster than the
   // steps.
@@ -63,6 +63,9 @@ class CudaSteps {
  private:
   int* counters() const { return reinterpret_cast<int*>(result_ + counters_); }
 
+  // Clears that much of the output.
+  absl::Status Select(int tokens, int output_size);
+  absl::Status OneTokenUp(const CudaLayer& layer);
   void* GatedLow() const;
   SparseDownParams DownParams(const CudaLayer& layer, int tokens,
                               const int* list_count) const;

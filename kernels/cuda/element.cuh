@@ -86,6 +86,29 @@ __device__ inline Pack<T> LoadWeights(const T* address) {
   return pack;
 }
 
+// The same where `wanted`, else zeros. Neither a branch nor ld.global.nc, which
+// the assembler moves at will: __syncwarp() after the loads of a round keeps
+// them together ahead of their use.
+template <typename T>
+__device__ inline Pack<T> LoadWeightsIf(bool wanted, const T* address) {
+  Pack<T> pack;
+  asm volatile(
+      "{\n"
+      ".reg .pred wanted;\n"
+      "setp.ne.u32 wanted, %5, 0;\n"
+      "mov.u32 %0, 0;\n"
+      "mov.u32 %1, 0;\n"
+      "mov.u32 %2, 0;\n"
+      "mov.u32 %3, 0;\n"
+      "@wanted ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}"
+      : "=&r"(pack.bits.x), "=&r"(pack.bits.y), "=&r"(pack.bits.z),
+        "=&r"(pack.bits.w)
+      : "l"(address), "r"(static_cast<int>(wanted))
+      : "memory");
+  return pack;
+}
+
 template <typename T>
 __device__ inline Pack<T> LoadHidden(const T* address) {
   return {*reinterpret_cast<const uint4*>(address)};

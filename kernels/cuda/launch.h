@@ -71,6 +71,31 @@ struct GatedUpParams {
 };
 cudaError_t LaunchGatedUp(const GatedUpParams& params, cudaStream_t stream);
 
+// Both halves of step 2 for one token, in one kernel: selects, clears and
+// computes as LaunchSelectActive and LaunchGatedUp do, but leaves the scores as
+// they are.
+struct OneTokenUpParams {
+  const void* hidden_states;  // [hidden]
+  const void* up_proj;        // [n, hidden]
+  const float* scores;        // [n] gate scores
+  int* counters;              // [2], 0 before: active neurons, twice
+  int* list;                  // [counters[0]], those, in any order
+  float* gated;               // [counters[0]]: h of neuron list[i]
+  int* next_counters;         // [next_count], cleared
+  float* output;              // [hidden], cleared
+  int next_count;
+  int hidden_size;
+  int intermediate_size;
+  float threshold;  // active: >= threshold if that is > 0, else > 0
+  bool clamp_up;    // dReLU: h = s * max(up, 0)
+  Element element;
+  Device device;
+};
+cudaError_t LaunchOneTokenUp(const OneTokenUpParams& params,
+                             cudaStream_t stream);
+// Whether this and LaunchOneTokenDown take rows of so many elements.
+bool OneTokenTakes(int hidden_size);
+
 // The batch forms of steps 2 and 3 run on the tensor cores. They take 16-byte
 // aligned rows (hidden_size a multiple of 8) and up to kBatchFormTokens; h
 // passes between them as gated_high and gated_low instead of gated. A weight of
@@ -126,12 +151,17 @@ struct SparseDownParams {
   const int* list;        // [list_count], neurons
   float* output;          // [tokens, hidden], 0 before
   int hidden_size;
+  int intermediate_size;
   int tokens;
   Element element;
   Device device;
 };
 cudaError_t LaunchSparseDown(const SparseDownParams& params,
                              cudaStream_t stream);
+// The same for one token. All n entries of list and gated are read, though not
+// used beyond list_count.
+cudaError_t LaunchOneTokenDown(const SparseDownParams& params,
+                               cudaStream_t stream);
 cudaError_t PrepareSparseDownBatch(Element element);
 cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream);

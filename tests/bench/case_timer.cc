@@ -46,7 +46,6 @@ absl::Status CaseTimer::Time(double* microseconds, const Work& work) {
 // Up to the end of step 2.
 absl::Status CaseTimer::SparseUp(const CudaLayer& layer) const {
   absl::Status status = Gate(layer);
-  status.Update(steps_.Select(tokens_, true));
   status.Update(steps_.SparseUp(layer, tokens_));
   return status;
 }
