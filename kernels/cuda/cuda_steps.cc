@@ -1,66 +1,21 @@
 #include "kernels/cuda/cuda_steps.h"
 
-#include <algorithm>
-#include <cstdint>
 #include <utility>
 
 #include "kernels/cuda/path_choice.h"
+#include "kernels/cuda/step_sizes.h"
 
 namespace sparse_ffn::cuda {
-namespace {
 
 static_assert(kMaxBatchFormTokens == kBatchFormTokens);
 static_assert(kMaxOneKernelTokens == kOneKernelTokens);
 
-// Of one of the two parts that the batch form's gated neurons are split in.
-size_t SplitBytes(const FfnConfig& config) {
-  return AlignUp(kMaxBatchFormTokens * config.intermediate_size *
-                 sizeof(uint16_t));
-}
-
-// Of a batch: the union's, each token's, that of the fused batch's list.
-size_t Counters(const FfnConfig& config) { return 2 + config.max_batch_tokens; }
-
-// Columns of a part of the output that a fused launch leaves.
-size_t PartStride(const FfnConfig& config) {
-  return (config.hidden_size + 3) / 4 * 4;
-}
-
-// Bytes of each buffer, in the order in which they lie in memory.
-struct Sizes {
-  size_t hidden_states, scores, union_list, gated, dense_up, parts, part_active,
-      result;
-
-  Sizes(const FfnConfig& config, int sm_count) {
-    const size_t tokens = config.max_batch_tokens;
-    const size_t n = config.intermediate_size;
-    hidden_states = AlignUp(tokens * config.hidden_size *
-                            DataTypeBytes(config.weights_dtype));
-    scores = AlignUp(tokens * n * sizeof(float));
-    union_list = AlignUp(n * sizeof(int));
-    gated = std::max(scores, 2 * SplitBytes(config));
-    dense_up = scores;
-    const size_t blocks = sm_count;
-    parts =
-        AlignUp(blocks * kOneKernelTokens * PartStride(config) * sizeof(float));
-    part_active = AlignUp(blocks * (1 + kOneKernelTokens) * sizeof(int));
-    result = CudaSteps::CounterBytes(config) +
-             AlignUp(tokens * config.hidden_size * sizeof(float));
-  }
-  size_t total() const {
-    return hidden_states + scores + union_list + gated + dense_up + parts +
-           part_active + result;
-  }
-};
-
-}  // namespace
-
 size_t CudaSteps::CounterBytes(const FfnConfig& config) {
-  return AlignUp(2 * Counters(config) * sizeof(int));
+  return StepSizes::CounterBytes(config);
 }
 
 size_t CudaSteps::DeviceBytes(const FfnConfig& config, int sm_count) {
-  return Sizes(config, sm_count).total();
+  return StepSizes(config, sm_count).total();
 }
 
 size_t CudaSteps::ResultBytes(size_t tokens) const {
@@ -74,7 +29,7 @@ CudaSteps::CudaSteps(const CudaModel& model, cudaStream_t stream)
       hidden_size_(static_cast<int>(model.config.hidden_size)),
       intermediate_size_(static_cast<int>(model.config.intermediate_size)),
       clamp_up_(model.config.activation == Activation::kDRelu),
-      next_counters_(Counters(model.config) * sizeof(int)) {}
+      next_counters_(StepSizes::Counters(model.config) * sizeof(int)) {}
 
 absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
     const CudaModel& model, cudaStream_t stream) {
@@ -82,7 +37,7 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
   auto cublas = Cublas::New(stream);
   if (!cublas.ok()) return cublas.status();
   steps->cublas_ = *std::move(cublas);
-  const Sizes sizes(model.config, model.device_traits.sm_count);
+  const StepSizes sizes(model.config, model.device_traits.sm_count);
   auto memory = NewDeviceMemory(sizes.total());
   if (!memory.ok()) return memory.status();
   steps->memory_ = *std::move(memory);
@@ -140,7 +95,7 @@ absl::Status CudaSteps::Select(int tokens, int output_size) {
   params.union_list = union_list_;
   params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
   params.output = output_;
-  params.next_count = static_cast<int>(Counters(model_.config));
+  params.next_count = static_cast<int>(StepSizes::Counters(model_.config));
   params.output_size = output_size;
   params.intermediate_size = intermediate_size_;
   params.tokens = tokens;
@@ -151,7 +106,8 @@ absl::Status CudaSteps::Select(int tokens, int output_size) {
 }
 
 void* CudaSteps::GatedLow() const {
-  return reinterpret_cast<std::byte*>(gated_) + SplitBytes(model_.config);
+  return reinterpret_cast<std::byte*>(gated_) +
+         StepSizes::SplitBytes(model_.config);
 }
 
 absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) {
@@ -165,7 +121,7 @@ absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) {
   params.gated = gated_;
   params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
   params.output = output_;
-  params.next_count = static_cast<int>(Counters(model_.config));
+  params.next_count = static_cast<int>(StepSizes::Counters(model_.config));
   params.hidden_size = hidden_size_;
   params.intermediate_size = intermediate_size_;
   params.threshold = model_.config.threshold;
@@ -227,80 +183,6 @@ absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
                       ? LaunchSparseDownBatch(params, stream_)
                       : LaunchSparseDown(params, stream_),
                   "sparse down product");
-}
-
-template <typename Params>
-void CudaSteps::FillFused(const CudaLayer& layer, int tokens,
-                          Params* params) const {
-  params->hidden_states = hidden_states_;
-  params->gate_proj = layer.gate_proj;
-  params->up_proj = layer.up_proj;
-  params->hidden_size = hidden_size_;
-  params->intermediate_size = intermediate_size_;
-  params->tokens = tokens;
-  params->threshold = model_.config.threshold;
-  params->clamp_up = clamp_up_;
-  params->element = model_.element;
-  params->device = model_.device_traits;
-}
-
-absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
-  std::swap(counters_, next_counters_);
-  int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
-  FusedGatedUpParams params;
-  FillFused(layer, tokens, &params);
-  params.counters = counters();
-  params.gated_count = gated_count;
-  params.gated_list = union_list_;
-  params.gated_high = gated_;
-  params.gated_low = GatedLow();
-  params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
-  params.output = output_;
-  params.next_count = static_cast<int>(Counters(model_.config));
-  params.output_size = tokens * hidden_size_;
-  absl::Status status = ToStatus(LaunchFusedGatedUp(params, stream_),
-                                 "fused gate and up product");
-  status.Update(ToStatus(
-      LaunchSparseDownBatch(DownParams(layer, tokens, gated_count), stream_),
-      "sparse down product"));
-  return status;
-}
-
-bool CudaSteps::UsesFusedBulk(const CudaModel& model, int tokens) {
-  return model.sparse_form != SparseForm::kFusedPortable &&
-         FusedBulkTakes(model.device_traits, tokens,
-                        static_cast<int>(model.config.hidden_size),
-                        static_cast<int>(model.config.intermediate_size));
-}
-
-bool CudaSteps::FusesAllSteps(int tokens) const {
-  return tokens == 1 || UsesFusedBulk(model_, tokens);
-}
-
-absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens, float* output,
-                              int* counters) const {
-  FusedTokensParams params;
-  FillFused(layer, tokens, &params);
-  params.down_proj = layer.down_proj;
-  params.parts = parts_;
-  params.active = part_active_;
-  params.part_stride = static_cast<int>(PartStride(model_.config));
-  absl::Status status = ToStatus(UsesFusedBulk(model_, tokens)
-                                     ? LaunchFusedBulk(params, stream_)
-                                     : LaunchFusedPortable(params, stream_),
-                                 "fused FFN");
-  FusedSumParams sum;
-  sum.parts = parts_;
-  sum.active = part_active_;
-  sum.output = output;
-  sum.counters = counters;
-  sum.blocks = FusedBlocks(model_.device_traits, intermediate_size_);
-  sum.part_stride = params.part_stride;
-  sum.hidden_size = hidden_size_;
-  sum.tokens = tokens;
-  sum.device = model_.device_traits;
-  status.Update(ToStatus(LaunchFusedSum(sum, stream_), "sum of the fused FFN"));
-  return status;
 }
 
 absl::Status CudaSteps::DenseUp(const CudaLayer& layer, int tokens) const {

@@ -1,3 +1,4 @@
+// Both halves of step 2 for one token, in one kernel.
 #include <algorithm>
 
 #include "kernels/cuda/async_copy.cuh"

@@ -1,5 +1,7 @@
+// Step 3 for one token.
 #include <algorithm>
 
+#include "kernels/cuda/add_quad.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
 
@@ -17,20 +19,6 @@ constexpr int kTileColumns = kTilePacks * kPack;
 // Rows in flight at once in each warp, and list entries that it has at hand.
 constexpr int kRows = 10;
 constexpr int kEntries = kWarp / kRows * kRows;
-
-__device__ void AddTo(float* to, float4 sum) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(
-                   __cvta_generic_to_global(to)),
-               "f"(sum.x), "f"(sum.y), "f"(sum.z), "f"(sum.w)
-               : "memory");
-#else
-  atomicAdd(to, sum.x);
-  atomicAdd(to + 1, sum.y);
-  atomicAdd(to + 2, sum.z);
-  atomicAdd(to + 3, sum.w);
-#endif
-}
 
 // A listed neuron, one a lane.
 struct Entry {
@@ -104,7 +92,7 @@ __device__ void AddParts(const SparseDownParams& p, const Parts& parts) {
     sum.z += part.z;
     sum.w += part.w;
   }
-  AddTo(p.output + column, sum);
+  AddQuad(p.output + column, sum);
 }
 
 // A block sums a tile of columns over its share of the listed neurons, which

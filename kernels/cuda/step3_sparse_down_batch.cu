@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "kernels/cuda/add_quad.cuh"
 #include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
@@ -37,20 +38,6 @@ struct Stage {
   std::byte rows[kRows][kRowBytes];
   std::byte gated[2][kRows][kGatedBytes];  // high, low
 };
-
-// Adds to four columns, 16-byte aligned.
-__device__ inline void AddQuad(float* output, const float4& sum) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(output),
-               "f"(sum.x), "f"(sum.y), "f"(sum.z), "f"(sum.w)
-               : "memory");
-#else
-  atomicAdd(output, sum.x);
-  atomicAdd(output + 1, sum.y);
-  atomicAdd(output + 2, sum.z);
-  atomicAdd(output + 3, sum.w);
-#endif
-}
 
 // A block sums a tile of columns (blockIdx.x) over a piece of the list
 // (blockIdx.y); each of its warps has columns of its own.

@@ -1,0 +1,37 @@
+#include "kernels/cuda/step_sizes.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cuda/cuda_model.h"
+#include "kernels/cuda/launch.h"
+
+namespace sparse_ffn::cuda {
+
+StepSizes::StepSizes(const FfnConfig& config, int sm_count) {
+  const size_t tokens = config.max_batch_tokens;
+  const size_t n = config.intermediate_size;
+  hidden_states = AlignUp(tokens * config.hidden_size *
+                          DataTypeBytes(config.weights_dtype));
+  scores = AlignUp(tokens * n * sizeof(float));
+  union_list = AlignUp(n * sizeof(int));
+  gated = std::max(scores, 2 * SplitBytes(config));
+  dense_up = scores;
+  const size_t blocks = sm_count;
+  parts =
+      AlignUp(blocks * kOneKernelTokens * PartStride(config) * sizeof(float));
+  part_active = AlignUp(blocks * (1 + kOneKernelTokens) * sizeof(int));
+  result = CounterBytes(config) +
+           AlignUp(tokens * config.hidden_size * sizeof(float));
+}
+
+size_t StepSizes::CounterBytes(const FfnConfig& config) {
+  return AlignUp(2 * Counters(config) * sizeof(int));
+}
+
+size_t StepSizes::SplitBytes(const FfnConfig& config) {
+  return AlignUp(kBatchFormTokens * config.intermediate_size *
+                 sizeof(uint16_t));
+}
+
+}  // namespace sparse_ffn::cuda

@@ -1,0 +1,39 @@
+// The device memory of CudaSteps.
+#ifndef SPARSE_FFN_KERNELS_CUDA_STEP_SIZES_H_
+#define SPARSE_FFN_KERNELS_CUDA_STEP_SIZES_H_
+
+#include <cstddef>
+
+#include "kernels/ffn_backend.h"
+
+namespace sparse_ffn::cuda {
+
+// Bytes of each buffer, in the order in which they lie in memory.
+struct StepSizes {
+  size_t hidden_states, scores, union_list, gated, dense_up, parts, part_active,
+      result;
+
+  StepSizes(const FfnConfig& config, int sm_count);
+  size_t total() const {
+    return hidden_states + scores + union_list + gated + dense_up + parts +
+           part_active + result;
+  }
+
+  // Counters of a batch: the union's, each token's, that of the fused batch's
+  // list.
+  static size_t Counters(const FfnConfig& config) {
+    return 2 + config.max_batch_tokens;
+  }
+  // Of two batches, which take turns.
+  static size_t CounterBytes(const FfnConfig& config);
+  // Of one of the two parts that the batch form's gated neurons are split in.
+  static size_t SplitBytes(const FfnConfig& config);
+  // Columns of a part of the output that a fused launch leaves.
+  static size_t PartStride(const FfnConfig& config) {
+    return (config.hidden_size + 3) / 4 * 4;
+  }
+};
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_STEP_SIZES_H_
