@@ -43,6 +43,14 @@ if [[ ! "$layers" =~ ^[0-9]+$ ]] || ((layers < 1 || layers > 52)); then
   echo "demo.sh: --layers '$layers' is no number from 1 to 52" >&2
   exit 2
 fi
+if [[ ! "$seconds" =~ ^[0-9]+(\.[0-9]+)?$ || "$seconds" =~ ^[0.]+$ ]]; then
+  echo "demo.sh: --seconds '$seconds' is no number above 0" >&2
+  exit 2
+fi
+if [[ ! "$backend" =~ ^(auto|cpu|cuda)$ ]]; then
+  echo "demo.sh: --backend '$backend' is none of auto, cpu, cuda" >&2
+  exit 2
+fi
 
 bin=$root/build/release/bin
 work=$root/build/demo

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# deploy/demo.sh refuses options that it has no use for, before it installs or
+# builds anything, and says what it got.
+#
+#   demo_options_test.sh ROOT
+#
+# ROOT is the folder with deploy/.
+set -euo pipefail
+
+root=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/deploy"
+cp "$root/deploy/demo.sh" "$root/deploy/steps.sh" "$work/deploy"
+printf '#!/bin/sh\necho installing\nexit 1\n' >"$work/deploy/packages.sh"
+chmod +x "$work/deploy/packages.sh"
+
+refused() { # text options...
+  local text=$1 status=0
+  shift
+  "$work/deploy/demo.sh" "$@" >"$work/output" 2>&1 </dev/null || status=$?
+  if ((status != 2)) || ! grep -qF -- "$text" "$work/output"; then
+    echo "demo_options_test: demo.sh $*: exit status $status, output:"
+    sed 's/^/   | /' "$work/output"
+    exit 1
+  fi
+}
+
+refused "--layers '53' is no number from 1 to 52" --layers 53
+refused "--seconds 'soon' is no number above 0" --seconds soon
+refused "--seconds '0.0' is no number above 0" --seconds 0.0
+refused "--backend 'gpu' is none of auto, cpu, cuda" --backend gpu
+refused "unknown option '--fast'" --fast
