@@ -8,7 +8,9 @@ namespace sparse_ffn::cuda {
 
 // To four columns, 16-byte aligned.
 __device__ inline void AddQuad(float* output, const float4& sum) {
-#if __CUDA_ARCH__ >= 900
+// The vector form came with CUDA 12.1.
+#if __CUDA_ARCH__ >= 900 && \
+    __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1201
   asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(
                    __cvta_generic_to_global(output)),
                "f"(sum.x), "f"(sum.y), "f"(sum.z), "f"(sum.w)

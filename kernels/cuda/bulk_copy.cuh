@@ -56,7 +56,8 @@ __device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
   }
 }
 
-// Whether that phase has ended.
+// The same without waiting: whether the phase has ended. False again when the
+// next one has, too.
 __device__ inline bool HasEnded(uint64_t* barrier, uint32_t parity) {
   uint32_t ended = 0;
   asm volatile(

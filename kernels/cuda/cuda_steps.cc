@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "kernels/cuda/cuda_steps_memory.h"
 #include "kernels/cuda/path_choice.h"
-#include "kernels/cuda/step_sizes.h"
 
 namespace sparse_ffn::cuda {
 
@@ -11,11 +11,11 @@ static_assert(kMaxBatchFormTokens == kBatchFormTokens);
 static_assert(kMaxOneKernelTokens == kOneKernelTokens);
 
 size_t CudaSteps::CounterBytes(const FfnConfig& config) {
-  return StepSizes::CounterBytes(config);
+  return StepsMemory::CounterBytes(config);
 }
 
 size_t CudaSteps::DeviceBytes(const FfnConfig& config, int sm_count) {
-  return StepSizes(config, sm_count).total();
+  return StepsMemory(config, sm_count).total();
 }
 
 size_t CudaSteps::ResultBytes(size_t tokens) const {
@@ -29,7 +29,7 @@ CudaSteps::CudaSteps(const CudaModel& model, cudaStream_t stream)
       hidden_size_(static_cast<int>(model.config.hidden_size)),
       intermediate_size_(static_cast<int>(model.config.intermediate_size)),
       clamp_up_(model.config.activation == Activation::kDRelu),
-      next_counters_(StepSizes::Counters(model.config) * sizeof(int)) {}
+      next_counters_(StepsMemory::Counters(model.config) * sizeof(int)) {}
 
 absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
     const CudaModel& model, cudaStream_t stream) {
@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
   auto cublas = Cublas::New(stream);
   if (!cublas.ok()) return cublas.status();
   steps->cublas_ = *std::move(cublas);
-  const StepSizes sizes(model.config, model.device_traits.sm_count);
+  const StepsMemory sizes(model.config, model.device_traits.sm_count);
   auto memory = NewDeviceMemory(sizes.total());
   if (!memory.ok()) return memory.status();
   steps->memory_ = *std::move(memory);
@@ -95,7 +95,7 @@ absl::Status CudaSteps::Select(int tokens, int output_size) {
   params.union_list = union_list_;
   params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
   params.output = output_;
-  params.next_count = static_cast<int>(StepSizes::Counters(model_.config));
+  params.next_count = static_cast<int>(StepsMemory::Counters(model_.config));
   params.output_size = output_size;
   params.intermediate_size = intermediate_size_;
   params.tokens = tokens;
@@ -107,7 +107,7 @@ absl::Status CudaSteps::Select(int tokens, int output_size) {
 
 void* CudaSteps::GatedLow() const {
   return reinterpret_cast<std::byte*>(gated_) +
-         StepSizes::SplitBytes(model_.config);
+         StepsMemory::SplitBytes(model_.config);
 }
 
 absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) {
@@ -121,7 +121,7 @@ absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) {
   params.gated = gated_;
   params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
   params.output = output_;
-  params.next_count = static_cast<int>(StepSizes::Counters(model_.config));
+  params.next_count = static_cast<int>(StepsMemory::Counters(model_.config));
   params.hidden_size = hidden_size_;
   params.intermediate_size = intermediate_size_;
   params.threshold = model_.config.threshold;

@@ -38,6 +38,8 @@ class CudaSteps {
   // neurons in the union, then that of each token, as int.
   size_t counter_offset() const { return counters_; }
 
+  // An ordinary launch, which waits for the hidden states: SparseUp reads them
+  // while it runs.
   absl::Status Gate(const CudaLayer& layer, int tokens) const;
   absl::Status Select(int tokens) { return Select(tokens, 0); }
   // Also selects, and clears the output, which SparseDown adds to.
@@ -53,7 +55,7 @@ class CudaSteps {
   // host memory.
   absl::Status Fused(const CudaLayer& layer, int tokens, float* output,
                      int* counters) const;
-  // Leaves behind what Select and SparseDown do.
+  // Leaves behind what SparseUp and SparseDown do.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;

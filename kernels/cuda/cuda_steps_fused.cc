@@ -2,7 +2,7 @@
 #include <utility>
 
 #include "kernels/cuda/cuda_steps.h"
-#include "kernels/cuda/step_sizes.h"
+#include "kernels/cuda/cuda_steps_memory.h"
 
 namespace sparse_ffn::cuda {
 
@@ -33,7 +33,7 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   params.gated_low = GatedLow();
   params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
   params.output = output_;
-  params.next_count = static_cast<int>(StepSizes::Counters(model_.config));
+  params.next_count = static_cast<int>(StepsMemory::Counters(model_.config));
   params.output_size = tokens * hidden_size_;
   absl::Status status = ToStatus(LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");
@@ -61,7 +61,7 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens, float* output,
   params.down_proj = layer.down_proj;
   params.parts = parts_;
   params.active = part_active_;
-  params.part_stride = static_cast<int>(StepSizes::PartStride(model_.config));
+  params.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
   absl::Status status = ToStatus(UsesFusedBulk(model_, tokens)
                                      ? LaunchFusedBulk(params, stream_)
                                      : LaunchFusedPortable(params, stream_),

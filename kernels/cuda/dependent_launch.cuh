@@ -38,10 +38,10 @@ cudaError_t AllowShared(Kernel kernel, int bytes) {
 }
 
 // Launches `kernel`. Until it has waited for its predecessor it may read only
-// what never changes, such as weights, and must not write. Some thread of it
-// must wait, also where nothing depends on the predecessor: later kernels rely
-// on that.
-// `overlap`: the device has compute capability 9.0 or newer.
+// what had been written before that began, such as weights, and must not write.
+// Some thread of it must wait, also where nothing depends on the predecessor:
+// later kernels rely on that. `overlap`: the device has compute capability 9.0
+// or newer.
 template <typename Params>
 cudaError_t LaunchDependent(void (*kernel)(Params), dim3 grid, int threads,
                             size_t shared_bytes, bool overlap,

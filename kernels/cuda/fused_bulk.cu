@@ -3,8 +3,9 @@
 //
 // A block a multiprocessor. Its neurons are dealt out beforehand, so that sums
 // are made in one order whatever the timing. Three kinds of warps:
-//   gate warps take rows of gate_proj in turn, each through a slot of its own
-//     after those that it ordered ahead, and leave their scores;
+//   gate warps take rows of gate_proj in turn, and leave their scores: each its
+//     first through a slot of its own, then those that it ordered ahead, then
+//     the rest through its own slot again;
 //   the list warp goes through the scores in order and orders the up and down
 //     rows of active neurons into a ring;
 //   sum warps take those in order: up product, then h times the down row onto

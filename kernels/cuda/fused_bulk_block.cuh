@@ -20,8 +20,8 @@ constexpr int kSumThreads = kSumWarps * kWarp;
 constexpr int kMaxRows = 512;  // Of gate_proj, in a block.
 // A round is one row of each gate warp.
 constexpr int kMaxRounds = kMaxRows / kGateWarps;
-constexpr int kMaxListSlots = 8;  // Rows in the ring of the list warp.
-constexpr int kMaxAheadSlots = 24;
+constexpr int kMaxListSlots = 8;    // Rows in the ring of the list warp.
+constexpr int kMaxAheadSlots = 24;  // Rows ordered ahead, beside the first.
 
 struct FusedBulkParams : FusedTokensParams {
   int row_bytes;
@@ -39,7 +39,7 @@ struct Head {
   uint64_t ahead_full[kMaxAheadSlots];
   uint64_t hidden_full;
   uint64_t list_full[kMaxListSlots];   // The row's, and what goes with it.
-  uint64_t list_empty[kMaxListSlots];  // Of gate_proj, for the list.
+  uint64_t list_empty[kMaxListSlots];  // The gate row there is done with.
   uint64_t round_done[kMaxRounds];
   float scores[kTokens][kMaxRows];
   float list_scores[kMaxListSlots][kTokens];  // Of slots that hold an up row.
@@ -109,6 +109,7 @@ __device__ inline const std::byte* Row(const void* matrix,
 // A slot of the list ring is handed back to the list warp by all sum warps, at
 // a hardware barrier of its own.
 constexpr int kFirstListBarrier = 2;  // 1 is that of the sum warps.
+static_assert(kFirstListBarrier + kMaxListSlots <= 16);
 __device__ inline void FreeListSlot(int slot) {
   asm volatile("bar.arrive %0, %1;" ::"r"(kFirstListBarrier + slot),
                "n"(kSumThreads + kWarp)

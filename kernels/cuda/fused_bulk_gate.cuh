@@ -15,7 +15,7 @@ struct GateOrders {
   const std::byte* row;  // To order next.
   size_t step;
   int left;       // Rows to order.
-  int ahead = 0;  // Rows ordered before the hidden states had come.
+  int ahead = 0;  // Rows ordered ahead; after RunAhead at least 1.
 
   __device__ void Order(const FusedBulkParams& p, void* slot, uint64_t* full) {
     if (left == 0) return;

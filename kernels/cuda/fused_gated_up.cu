@@ -201,6 +201,7 @@ cudaError_t DispatchBlock(Element element, int rows,
   return DispatchElement(element, [&](auto zero) {
     using T = decltype(zero);
     if (rows <= 32) return f(Kind<BlockOf<T, 2, kTokenTiles, (128 << 10)>>());
+    // With scores and lists, of the 227 KB of a block.
     constexpr int kRingBytes = (kTokenTiles == 4 ? 208 : 216) << 10;
     if (rows <= 96) return f(Kind<BlockOf<T, 6, kTokenTiles, kRingBytes>>());
     constexpr int kMost = kTokenTiles == 1 ? 7 : 8;

@@ -1,5 +1,5 @@
 // Adds up the parts of the output that the blocks of a fused launch left. The
-// order depends on nothing but their number.
+// order depends on nothing but the sizes and the device.
 #include <algorithm>
 
 #include "kernels/cuda/dependent_launch.cuh"
@@ -13,11 +13,13 @@ namespace {
 // of a fused launch. Where they take too much, that of the next launch starts
 // late.
 constexpr int kThreads = 128;
-constexpr int kMinBlocks = 7;
-constexpr int kQuad = 4;      // Columns that a thread adds up.
-constexpr int kMinQuads = 8;  // Of a block: 128 bytes of each part.
+constexpr int kMinBlocks = 7;  // Registers for kLoads.
+constexpr int kQuad = 4;       // Columns that a thread adds up.
+constexpr int kMinQuads = 8;   // Of a block: 128 bytes of each part.
 constexpr int kMaxQuads = 32;
-constexpr int kLoads = 11;  // In flight at once in each thread.
+// In flight at once in each thread: all of them where there are 132 parts and
+// 12 groups.
+constexpr int kLoads = 11;
 
 // Volatile, so that the loads of a round stay together ahead of their use.
 __device__ float4 LoadPart(const float4* address) {

@@ -75,7 +75,8 @@ cudaError_t LaunchGatedUp(const GatedUpParams& params, cudaStream_t stream);
 // computes as LaunchSelectActive and LaunchGatedUp do, but leaves the scores as
 // they are.
 struct OneTokenUpParams {
-  const void* hidden_states;  // [hidden]
+  const void* hidden_states;  // [hidden], written before the previous kernel of
+                              // the stream began
   const void* up_proj;        // [n, hidden]
   const float* scores;        // [n] gate scores
   int* counters;              // [2], 0 before: active neurons, twice
@@ -151,7 +152,7 @@ struct SparseDownParams {
   const int* list;        // [list_count], neurons
   float* output;          // [tokens, hidden], 0 before
   int hidden_size;
-  int intermediate_size;
+  int intermediate_size;  // for one token
   int tokens;
   Element element;
   Device device;
@@ -204,7 +205,8 @@ cudaError_t LaunchFusedPortable(const FusedTokensParams& params,
                                 cudaStream_t stream);
 
 // Adds up what the blocks of a fused launch left, in an order that depends on
-// nothing but their number: equal inputs give equal bits.
+// nothing but the sizes and the device, not even on the number of tokens: equal
+// inputs give equal bits.
 struct FusedSumParams {
   const float* parts;  // [blocks, tokens, part_stride]
   const int* active;   // [blocks, 1 + tokens]

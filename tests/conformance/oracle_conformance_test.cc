@@ -144,6 +144,11 @@ std::vector<Case> Cases() {
                      0.01F,
                      0.107,
                      {1, 3}});
+    // One token that needs every neuron: several rounds of rows.
+    cases.push_back(
+        {4096, 11008, DataType::kBFloat16, Activation::kRelu, 0, 1, {1}});
+    cases.push_back(
+        {8192, 3000, DataType::kFloat16, Activation::kDRelu, 0, 1, {1}});
     // The longest rows that a kernel has registers for, and others near them.
     for (size_t hidden : {5120, 5128, 6152, 8192, 8200}) {
       cases.push_back({hidden,

@@ -1,4 +1,4 @@
-#include "kernels/cuda/step_sizes.h"
+#include "kernels/cuda/cuda_steps_memory.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace sparse_ffn::cuda {
 
-StepSizes::StepSizes(const FfnConfig& config, int sm_count) {
+StepsMemory::StepsMemory(const FfnConfig& config, int sm_count) {
   const size_t tokens = config.max_batch_tokens;
   const size_t n = config.intermediate_size;
   hidden_states = AlignUp(tokens * config.hidden_size *
@@ -25,11 +25,11 @@ StepSizes::StepSizes(const FfnConfig& config, int sm_count) {
            AlignUp(tokens * config.hidden_size * sizeof(float));
 }
 
-size_t StepSizes::CounterBytes(const FfnConfig& config) {
+size_t StepsMemory::CounterBytes(const FfnConfig& config) {
   return AlignUp(2 * Counters(config) * sizeof(int));
 }
 
-size_t StepSizes::SplitBytes(const FfnConfig& config) {
+size_t StepsMemory::SplitBytes(const FfnConfig& config) {
   return AlignUp(kBatchFormTokens * config.intermediate_size *
                  sizeof(uint16_t));
 }

@@ -1,6 +1,6 @@
 // The device memory of CudaSteps.
-#ifndef SPARSE_FFN_KERNELS_CUDA_STEP_SIZES_H_
-#define SPARSE_FFN_KERNELS_CUDA_STEP_SIZES_H_
+#ifndef SPARSE_FFN_KERNELS_CUDA_CUDA_STEPS_MEMORY_H_
+#define SPARSE_FFN_KERNELS_CUDA_CUDA_STEPS_MEMORY_H_
 
 #include <cstddef>
 
@@ -9,11 +9,11 @@
 namespace sparse_ffn::cuda {
 
 // Bytes of each buffer, in the order in which they lie in memory.
-struct StepSizes {
+struct StepsMemory {
   size_t hidden_states, scores, union_list, gated, dense_up, parts, part_active,
       result;
 
-  StepSizes(const FfnConfig& config, int sm_count);
+  StepsMemory(const FfnConfig& config, int sm_count);
   size_t total() const {
     return hidden_states + scores + union_list + gated + dense_up + parts +
            part_active + result;
@@ -36,4 +36,4 @@ struct StepSizes {
 
 }  // namespace sparse_ffn::cuda
 
-#endif  // SPARSE_FFN_KERNELS_CUDA_STEP_SIZES_H_
+#endif  // SPARSE_FFN_KERNELS_CUDA_CUDA_STEPS_MEMORY_H_
