@@ -133,7 +133,7 @@ absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) {
 
 absl::Status CudaSteps::SparseUp(const CudaLayer& layer, int tokens) {
   if (tokens == 1 && OneTokenTakes(hidden_size_)) return OneTokenUp(layer);
-  const absl::Status selected = Select(tokens, tokens * hidden_size_);
+  absl::Status selected = Select(tokens, tokens * hidden_size_);
   if (!selected.ok()) return selected;
   GatedUpParams params;
   params.hidden_states = hidden_states_;
