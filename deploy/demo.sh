@@ -39,7 +39,7 @@ while (($# > 0)); do
   esac
   shift
 done
-if [[ ! "$layers" =~ ^[0-9]+$ ]] || ((layers < 1 || layers > 52)); then
+if [[ ! "$layers" =~ ^[1-9][0-9]?$ ]] || ((layers > 52)); then
   echo "demo.sh: --layers '$layers' is no number from 1 to 52" >&2
   exit 2
 fi
