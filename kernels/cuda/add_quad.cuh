@@ -1,4 +1,4 @@
-// Adds to an output that several blocks add to.
+// Sums of four columns side by side.
 #ifndef SPARSE_FFN_KERNELS_CUDA_ADD_QUAD_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_ADD_QUAD_CUH_
 
@@ -6,7 +6,14 @@
 
 namespace sparse_ffn::cuda {
 
-// To four columns, 16-byte aligned.
+__device__ inline void AddQuad(float4* sum, const float4& quad) {
+  sum->x += quad.x;
+  sum->y += quad.y;
+  sum->z += quad.z;
+  sum->w += quad.w;
+}
+
+// To an output that several blocks add to, 16-byte aligned.
 __device__ inline void AddQuad(float* output, const float4& sum) {
 // The vector form came with CUDA 12.1.
 #if __CUDA_ARCH__ >= 900 && \

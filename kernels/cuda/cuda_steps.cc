@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "kernels/cuda/cuda_steps_memory.h"
 #include "kernels/cuda/path_choice.h"
 
 namespace sparse_ffn::cuda {
@@ -88,14 +87,10 @@ absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) const {
 }
 
 absl::Status CudaSteps::Select(int tokens, int output_size) {
-  std::swap(counters_, next_counters_);
   SelectActiveParams params;
+  BeginBatch(&params);
   params.scores = scores_;
-  params.counters = counters();
   params.union_list = union_list_;
-  params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
-  params.output = output_;
-  params.next_count = static_cast<int>(StepsMemory::Counters(model_.config));
   params.output_size = output_size;
   params.intermediate_size = intermediate_size_;
   params.tokens = tokens;
@@ -111,45 +106,29 @@ void* CudaSteps::GatedLow() const {
 }
 
 absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) {
-  std::swap(counters_, next_counters_);
   OneTokenUpParams params;
-  params.hidden_states = hidden_states_;
-  params.up_proj = layer.up_proj;
+  BeginBatch(&params);
+  FillUp(layer, &params);
   params.scores = scores_;
-  params.counters = counters();
   params.list = union_list_;
   params.gated = gated_;
-  params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
-  params.output = output_;
-  params.next_count = static_cast<int>(StepsMemory::Counters(model_.config));
-  params.hidden_size = hidden_size_;
-  params.intermediate_size = intermediate_size_;
   params.threshold = model_.config.threshold;
-  params.clamp_up = clamp_up_;
-  params.element = model_.element;
-  params.device = model_.device_traits;
   return ToStatus(LaunchOneTokenUp(params, stream_), "step 2 of one token");
 }
 
 absl::Status CudaSteps::SparseUp(const CudaLayer& layer, int tokens) {
-  if (tokens == 1 && OneTokenTakes(hidden_size_)) return OneTokenUp(layer);
+  if (UsesOneTokenForm(tokens)) return OneTokenUp(layer);
   absl::Status selected = Select(tokens, tokens * hidden_size_);
   if (!selected.ok()) return selected;
   GatedUpParams params;
-  params.hidden_states = hidden_states_;
-  params.up_proj = layer.up_proj;
+  FillUp(layer, &params);
   params.scores = scores_;
   params.union_count = counters();
   params.union_list = union_list_;
   params.gated = gated_;
   params.gated_high = gated_;
   params.gated_low = GatedLow();
-  params.hidden_size = hidden_size_;
-  params.intermediate_size = intermediate_size_;
   params.tokens = tokens;
-  params.clamp_up = clamp_up_;
-  params.element = model_.element;
-  params.device = model_.device_traits;
   return ToStatus(UsesBatchForm(tokens, model_.config.hidden_size)
                       ? LaunchGatedUpBatch(params, stream_)
                       : LaunchGatedUp(params, stream_),
@@ -176,7 +155,7 @@ SparseDownParams CudaSteps::DownParams(const CudaLayer& layer, int tokens,
 
 absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
   const SparseDownParams params = DownParams(layer, tokens, counters());
-  if (tokens == 1 && OneTokenTakes(hidden_size_)) {
+  if (UsesOneTokenForm(tokens)) {
     return ToStatus(LaunchOneTokenDown(params, stream_), "step 3 of one token");
   }
   return ToStatus(UsesBatchForm(tokens, model_.config.hidden_size)

@@ -5,10 +5,12 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/cuda_model.h"
+#include "kernels/cuda/cuda_steps_memory.h"
 
 namespace sparse_ffn::cuda {
 
@@ -65,6 +67,31 @@ class CudaSteps {
  private:
   int* counters() const { return reinterpret_cast<int*>(result_ + counters_); }
 
+  // Begins a batch in the launch that clears for it: takes the next counters,
+  // and has that launch clear those after them.
+  template <typename Params>
+  void BeginBatch(Params* params) {
+    std::swap(counters_, next_counters_);
+    params->counters = counters();
+    params->next_counters = reinterpret_cast<int*>(result_ + next_counters_);
+    params->next_count = static_cast<int>(StepsMemory::Counters(model_.config));
+    params->output = output_;
+  }
+  // What the parameters of all launches with an up product have.
+  template <typename Params>
+  void FillUp(const CudaLayer& layer, Params* params) const {
+    params->hidden_states = hidden_states_;
+    params->up_proj = layer.up_proj;
+    params->hidden_size = hidden_size_;
+    params->intermediate_size = intermediate_size_;
+    params->clamp_up = clamp_up_;
+    params->element = model_.element;
+    params->device = model_.device_traits;
+  }
+  // Whether steps 2 and 3 run in their form for one token.
+  bool UsesOneTokenForm(int tokens) const {
+    return tokens == 1 && OneTokenTakes(hidden_size_);
+  }
   // Clears that much of the output.
   absl::Status Select(int tokens, int output_size);
   absl::Status OneTokenUp(const CudaLayer& layer);

@@ -1,39 +1,26 @@
 // The fused forms of CudaSteps.
-#include <utility>
-
 #include "kernels/cuda/cuda_steps.h"
-#include "kernels/cuda/cuda_steps_memory.h"
 
 namespace sparse_ffn::cuda {
 
 template <typename Params>
 void CudaSteps::FillFused(const CudaLayer& layer, int tokens,
                           Params* params) const {
-  params->hidden_states = hidden_states_;
+  FillUp(layer, params);
   params->gate_proj = layer.gate_proj;
-  params->up_proj = layer.up_proj;
-  params->hidden_size = hidden_size_;
-  params->intermediate_size = intermediate_size_;
   params->tokens = tokens;
   params->threshold = model_.config.threshold;
-  params->clamp_up = clamp_up_;
-  params->element = model_.element;
-  params->device = model_.device_traits;
 }
 
 absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
-  std::swap(counters_, next_counters_);
-  int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
   FusedGatedUpParams params;
+  BeginBatch(&params);
   FillFused(layer, tokens, &params);
-  params.counters = counters();
+  int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
   params.gated_count = gated_count;
   params.gated_list = union_list_;
   params.gated_high = gated_;
   params.gated_low = GatedLow();
-  params.next_counters = reinterpret_cast<int*>(result_ + next_counters_);
-  params.output = output_;
-  params.next_count = static_cast<int>(StepsMemory::Counters(model_.config));
   params.output_size = tokens * hidden_size_;
   absl::Status status = ToStatus(LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");

@@ -2,6 +2,7 @@
 // order depends on nothing but the sizes and the device.
 #include <algorithm>
 
+#include "kernels/cuda/add_quad.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
@@ -28,13 +29,6 @@ __device__ float4 LoadPart(const float4* address) {
                : "=f"(part.x), "=f"(part.y), "=f"(part.z), "=f"(part.w)
                : "l"(address));
   return part;
-}
-
-__device__ void Add(const float4& a, float4* sum) {
-  sum->x += a.x;
-  sum->y += a.y;
-  sum->z += a.z;
-  sum->w += a.w;
 }
 
 __device__ void SumActive(const FusedSumParams& p) {
@@ -100,12 +94,12 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
       }
     }
 #pragma unroll
-    for (int k = 0; k < kLoads; ++k) Add(part[k], &sum);
+    for (int k = 0; k < kLoads; ++k) AddQuad(&sum, part[k]);
   }
   sums[thread] = sum;
   __syncthreads();
   if (group > 0 || !exists) return;
-  for (int g = 1; g < groups; ++g) Add(sums[g * p.quads + place], &sum);
+  for (int g = 1; g < groups; ++g) AddQuad(&sum, sums[g * p.quads + place]);
   Store(p, token, quad, sum);
 }
 

@@ -85,13 +85,7 @@ __device__ void AddParts(const SparseDownParams& p, const Parts& parts) {
   if (pack >= kTilePacks || column >= p.hidden_size) return;
   float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    const float4 part = parts[g][half][pack];
-    sum.x += part.x;
-    sum.y += part.y;
-    sum.z += part.z;
-    sum.w += part.w;
-  }
+  for (int g = 0; g < kGroups; ++g) AddQuad(&sum, parts[g][half][pack]);
   AddQuad(p.output + column, sum);
 }
 
