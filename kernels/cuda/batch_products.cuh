@@ -31,7 +31,8 @@ class BatchProducts {
   static constexpr int kThreads = 32 * S::kRowWarps * S::kColumnWarps;
   static constexpr int kRows = 16 * S::kRowTiles;
   static constexpr int kTokens = 8 * kTokenTiles;
-  using Products = float[kRows][kTokens];
+  // Padded, so that rows side by side fall on different banks.
+  using Products = float[kRows][kTokens + (kTokens == 8 ? 0 : 8)];
 
  private:
   static constexpr int kDepth = 16;  // Columns of one tensor-core product.
@@ -199,8 +200,8 @@ __device__ void BatchProducts<T, S, kTokenTiles>::Multiply(int stage,
 template <typename T, typename S, int kTokenTiles>
 __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
   const int warp = threadIdx.x / 32 % S::kColumnWarps;
-  const int row = WarpRow() + threadIdx.x % 32 / 4;
-  const int token = threadIdx.x % 4 * 2;
+  const int first_row = WarpRow() + threadIdx.x % 32 / 4;
+  const int first_token = threadIdx.x % 4 * 2;
   Products& part = shared_.parts[warp % kParts];
   for (int half = 1; half >= 0; --half) {
     if (warp / kParts == half) {
@@ -209,7 +210,7 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
         const int tile = i / 2 / kTokenTiles;
         const int t = i / 2 % kTokenTiles;
         auto* at = reinterpret_cast<float2*>(
-            &part[row + tile * 16 + i % 2 * 8][t * 8 + token]);
+            &part[first_row + tile * 16 + i % 2 * 8][t * 8 + first_token]);
         float2 sum =
             make_float2(sums[tile][t][i % 2 * 2], sums[tile][t][i % 2 * 2 + 1]);
         if (half == 0) {
@@ -223,10 +224,12 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
     __syncthreads();
   }
   for (int i = threadIdx.x; i < count_ * kTokens; i += kThreads) {
+    const int row = i / kTokens;
+    const int token = i % kTokens;
     float sum = 0;
 #pragma unroll
-    for (int w = 0; w < kParts; ++w) sum += shared_.parts[w][0][i];
-    shared_.parts[0][0][i] = sum;
+    for (int w = 0; w < kParts; ++w) sum += shared_.parts[w][row][token];
+    shared_.parts[0][row][token] = sum;
   }
   __syncthreads();
 }
