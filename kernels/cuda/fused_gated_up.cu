@@ -73,6 +73,7 @@ class Block {
       Gate(products, active);
       Store(products);
     }
+    __syncthreads();
     for (int t = threadIdx.x; t < p_.tokens; t += kThreads) {
       if (shared_.token_counts[t] != 0) {
         atomicAdd(&p_.counters[1 + t], shared_.token_counts[t]);
@@ -87,6 +88,25 @@ class Block {
   }
   __device__ int ActiveNeuron(int i) const {
     return Neuron(shared_.active.rows[i]);
+  }
+
+  // Calls matters(row, token) for all tokens of the first `rows` rows, and
+  // lists those of which it is true for some token. A thread always has the
+  // same token, threadIdx.x % kTokens. Ends with a barrier.
+  template <typename F>
+  __device__ void ForRows(int rows, RowList<kRows>* list, F&& matters) {
+    constexpr unsigned kRowLanes = kAllLanes >> (kWarp - kTokens);
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int token = lane % kTokens;
+    const unsigned row_lanes = kRowLanes << (lane - token);
+    for (int row = threadIdx.x / kTokens; row < rows;
+         row += kThreads / kTokens) {
+      const int some = __any_sync(row_lanes, matters(row, token));
+      if (token == 0) list->flags[row] = some;
+    }
+    __syncthreads();
+    if (threadIdx.x < kWarp) list->Make(rows);
+    __syncthreads();
   }
 
   // What has to wait for the kernel before.
@@ -105,46 +125,30 @@ class Block {
 
   // Lists the active rows and counts them.
   __device__ void Select(const typename Batch::Products& scores, int rows) {
-    for (int r = threadIdx.x; r < rows; r += kThreads) {
-      shared_.active.flags[r] = shared_.gated.flags[r] = 0;
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < rows * kTokens; i += kThreads) {
-      const int row = i / kTokens;
-      const int token = i % kTokens;
+    int count = 0;
+    ForRows(rows, &shared_.active, [&](int row, int token) {
       const float score = scores[row][token];
       const bool is_active = token < p_.tokens && IsActive(score, p_.threshold);
       shared_.scores[row][token] = is_active ? score : 0;
-      if (!is_active) continue;
-      atomicOr(&shared_.active.flags[row], 1);
-      atomicAdd(&shared_.token_counts[token], 1);
-    }
-    __syncthreads();
-    if (threadIdx.x < kWarp) {
-      shared_.active.Make(rows);
-      if (threadIdx.x == 0) atomicAdd(p_.counters, shared_.active.count);
-    }
-    __syncthreads();
+      count += is_active ? 1 : 0;
+      return is_active;
+    });
+    atomicAdd(&shared_.token_counts[threadIdx.x % kTokens], count);
+    if (threadIdx.x == 0) atomicAdd(p_.counters, shared_.active.count);
   }
 
   // Products are up sums: makes them h, and lists the rows that matter.
   __device__ void Gate(typename Batch::Products& products, int active) {
-    for (int i = threadIdx.x; i < active * kTokens; i += kThreads) {
-      const int row = i / kTokens;
-      const int token = i % kTokens;
+    ForRows(active, &shared_.gated, [&](int row, int token) {
       const float score = shared_.scores[shared_.active.rows[row]][token];
       float up = products[row][token];
       if (p_.clamp_up && up <= 0) up = 0;
       const float h = score == 0 ? 0 : score * up;
       products[row][token] = h;
-      if (h != 0) atomicOr(&shared_.gated.flags[row], 1);  // True of NaN.
-    }
-    __syncthreads();
-    if (threadIdx.x < kWarp) {
-      shared_.gated.Make(active);
-      if (threadIdx.x == 0) {
-        shared_.gated_first = atomicAdd(p_.gated_count, shared_.gated.count);
-      }
+      return h != 0;  // True of NaN.
+    });
+    if (threadIdx.x == 0) {
+      shared_.gated_first = atomicAdd(p_.gated_count, shared_.gated.count);
     }
     __syncthreads();
   }

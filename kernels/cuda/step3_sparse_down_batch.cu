@@ -23,10 +23,12 @@ constexpr int kRows = 2 * kDepth;  // Neurons of a stage.
 // Padded, so that eight rows side by side fall on different banks.
 constexpr int kRowBytes = (kTileColumns + kPack) * 2;
 
-// As many as leave room for two blocks on a multiprocessor of 9.0, and for one
-// in the 99 KB of 8.6 and 8.9.
+// Measured; more of them would leave no room for two blocks on a multiprocessor
+// of 9.0, or for one in the 99 KB of 8.6 and 8.9.
 template <int kTokenTiles>
-constexpr int kStagesFor = kTokenTiles == 4 ? 4 : 5;
+constexpr int kStagesFor = kTokenTiles == 1   ? 5
+                           : kTokenTiles == 2 ? 4
+                                              : 3;
 
 template <int kTokenTiles>
 struct Stage {
