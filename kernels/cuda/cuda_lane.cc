@@ -165,13 +165,15 @@ absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
   absl::Status status = Record(kStart);
   status.Update(CopyIn(tokens));
   status.Update(Record(kCopiedIn));
-  status.Update(steps_->Gate(layer, tokens));
-  status.Update(Record(kGateDone));
   if (path == FfnPath::kSparse) {
+    status.Update(steps_->Gate(layer, tokens));
+    status.Update(Record(kGateDone));
     status.Update(steps_->SparseUp(layer, tokens));
     status.Update(Record(kUpDone));
     status.Update(steps_->SparseDown(layer, tokens));
   } else {
+    status.Update(steps_->DenseGate(layer, tokens));
+    status.Update(Record(kGateDone));
     status.Update(steps_->Select(tokens));
     status.Update(steps_->DenseUp(layer, tokens));
     status.Update(Record(kUpDone));

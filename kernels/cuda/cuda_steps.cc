@@ -80,7 +80,23 @@ absl::Status CudaSteps::PrepareKernels() const {
   return status;
 }
 
-absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) const {
+absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) {
+  if (!UsesOneTokenForm(tokens)) return DenseGate(layer, tokens);
+  OneTokenGateParams params;
+  BeginBatch(&params);
+  params.hidden_states = hidden_states_;
+  params.gate_proj = layer.gate_proj;
+  params.list = union_list_;
+  params.scores = scores_;
+  params.hidden_size = hidden_size_;
+  params.intermediate_size = intermediate_size_;
+  params.threshold = model_.config.threshold;
+  params.element = model_.element;
+  params.device = model_.device_traits;
+  return ToStatus(LaunchOneTokenGate(params, stream_), "step 1 of one token");
+}
+
+absl::Status CudaSteps::DenseGate(const CudaLayer& layer, int tokens) const {
   return cublas_->ProductWithRows(model_.element, tokens, intermediate_size_,
                                   hidden_size_, hidden_states_, layer.gate_proj,
                                   scores_);
@@ -105,14 +121,13 @@ void* CudaSteps::GatedLow() const {
          StepsMemory::SplitBytes(model_.config);
 }
 
-absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) {
+absl::Status CudaSteps::OneTokenUp(const CudaLayer& layer) const {
   OneTokenUpParams params;
-  BeginBatch(&params);
   FillUp(layer, &params);
-  params.scores = scores_;
+  params.list_count = counters();
   params.list = union_list_;
+  params.scores = scores_;
   params.gated = gated_;
-  params.threshold = model_.config.threshold;
   return ToStatus(LaunchOneTokenUp(params, stream_), "step 2 of one token");
 }
 

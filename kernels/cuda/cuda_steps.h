@@ -14,10 +14,10 @@
 
 namespace sparse_ffn::cuda {
 
-// Used by one thread at a time. A batch is: hidden_states written, Gate, then
-// SparseUp and SparseDown, or Select, DenseUp and DenseDown. Fused stands for
-// all steps of a sparse batch where FusesAllSteps, FusedBatch for those of a
-// larger one.
+// Used by one thread at a time. A batch is: hidden_states written, then Gate,
+// SparseUp and SparseDown, or DenseGate, Select, DenseUp and DenseDown. Fused
+// stands for all steps of a sparse batch where FusesAllSteps, FusedBatch for
+// those of a larger one.
 class CudaSteps {
  public:
   // Work goes to `stream`; model and stream must outlive the steps.
@@ -40,9 +40,9 @@ class CudaSteps {
   // neurons in the union, then that of each token, as int.
   size_t counter_offset() const { return counters_; }
 
-  // An ordinary launch, which waits for the hidden states: SparseUp reads them
-  // while it runs.
-  absl::Status Gate(const CudaLayer& layer, int tokens) const;
+  absl::Status Gate(const CudaLayer& layer, int tokens);
+  // The dense steps are products of cuBLAS at any number of tokens.
+  absl::Status DenseGate(const CudaLayer& layer, int tokens) const;
   absl::Status Select(int tokens) { return Select(tokens, 0); }
   // Also selects, and clears the output, which SparseDown adds to.
   absl::Status SparseUp(const CudaLayer& layer, int tokens);
@@ -88,13 +88,13 @@ class CudaSteps {
     params->element = model_.element;
     params->device = model_.device_traits;
   }
-  // Whether steps 2 and 3 run in their form for one token.
+  // Whether the steps run in their form for one token.
   bool UsesOneTokenForm(int tokens) const {
     return tokens == 1 && OneTokenTakes(hidden_size_);
   }
   // Clears that much of the output.
   absl::Status Select(int tokens, int output_size);
-  absl::Status OneTokenUp(const CudaLayer& layer);
+  absl::Status OneTokenUp(const CudaLayer& layer) const;
   void* GatedLow() const;
   SparseDownParams DownParams(const CudaLayer& layer, int tokens,
                               const int* list_count) const;

@@ -71,30 +71,46 @@ struct GatedUpParams {
 };
 cudaError_t LaunchGatedUp(const GatedUpParams& params, cudaStream_t stream);
 
-// Both halves of step 2 for one token, in one kernel: selects, clears and
-// computes as LaunchSelectActive and LaunchGatedUp do, but leaves the scores as
-// they are.
-struct OneTokenUpParams {
-  const void* hidden_states;  // [hidden], written before the previous kernel of
-                              // the stream began
-  const void* up_proj;        // [n, hidden]
-  const float* scores;        // [n] gate scores
+// The three steps of one token.
+
+// Operator Step (1): activation, threshold and list included. Also clears as
+// LaunchSelectActive does.
+struct OneTokenGateParams {
+  const void* hidden_states;  // [hidden]
+  const void* gate_proj;      // [n, hidden]
   int* counters;              // [2], 0 before: active neurons, twice
   int* list;                  // [counters[0]], those, in any order
-  float* gated;               // [counters[0]]: h of neuron list[i]
+  float* scores;              // [counters[0]]: of neuron list[i]
   int* next_counters;         // [next_count], cleared
   float* output;              // [hidden], cleared
   int next_count;
   int hidden_size;
   int intermediate_size;
   float threshold;  // active: >= threshold if that is > 0, else > 0
-  bool clamp_up;    // dReLU: h = s * max(up, 0)
+  Element element;
+  Device device;
+};
+cudaError_t LaunchOneTokenGate(const OneTokenGateParams& params,
+                               cudaStream_t stream);
+
+// Operator Step (2). All n entries of list and scores are read, though not used
+// beyond list_count.
+struct OneTokenUpParams {
+  const void* hidden_states;  // [hidden], as LaunchOneTokenGate just had them
+  const void* up_proj;        // [n, hidden]
+  const int* list_count;      // [1]
+  const int* list;            // [list_count], neurons
+  const float* scores;        // [list_count], theirs
+  float* gated;               // [list_count]: h
+  int hidden_size;
+  int intermediate_size;
+  bool clamp_up;  // dReLU: h = s * max(up, 0)
   Element element;
   Device device;
 };
 cudaError_t LaunchOneTokenUp(const OneTokenUpParams& params,
                              cudaStream_t stream);
-// Whether this and LaunchOneTokenDown take rows of so many elements.
+// Whether the kernels for one token take rows of so many elements.
 bool OneTokenTakes(int hidden_size);
 
 // The batch forms of steps 2 and 3 run on the tensor cores. They take 16-byte

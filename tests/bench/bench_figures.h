@@ -10,11 +10,12 @@ namespace sparse_ffn::bench {
 
 // Microseconds a layer; 0 where not measured. Device time, but for the last.
 struct CaseTimes {
-  double gate = 0;
-  double step2 = 0;
-  double step3 = 0;
+  double gate = 0;   // Step 1.
+  double step2 = 0;  // What it adds to step 1,
+  double step3 = 0;  // and what it adds to both.
   double steps = 0;  // All three.
   double fused = 0;
+  double product = 0;           // Of the dense path, with gate_proj.
   double dense_up = 0;          // With the element-wise kernel.
   double dense_transposed = 0;  // The whole, with down_proj as it is stored,
   double dense_natural = 0;     // and with down_proj as checkpoints have it.

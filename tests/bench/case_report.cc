@@ -21,8 +21,8 @@ std::string TableHeader() {
   std::string header = absl::StrFormat("%-13s %-8s %-9s %4s %7s", "preset",
                                        "dtype", "sparsity", "tok", "union");
   for (const char* name :
-       {"gate", "step2", "step3", "steps", "fused", "dense", "floor", "MB",
-        "TB/s", "% of bw", "/floor", "vs dns", "h2h"}) {
+       {"gate", "step2", "step3", "steps", "fused", "product", "dense", "floor",
+        "MB", "TB/s", "% of bw", "/floor", "vs dns", "h2h"}) {
     absl::StrAppendFormat(&header, " %7s", name);
   }
   return header + "\n";
@@ -34,8 +34,9 @@ std::string TableRow(const TimedCase& timed) {
   std::string row =
       absl::StrFormat("%-13s %-8s %-9s %4d %6.2f%%", timed.preset, timed.dtype,
                       timed.input, timed.tokens, 100 * timed.union_density);
-  for (double microseconds : {t.gate, t.step2, t.step3, t.steps, t.fused,
-                              f.dense_us, f.floor_us, f.floor_bytes / 1e6}) {
+  for (double microseconds :
+       {t.gate, t.step2, t.step3, t.steps, t.fused, t.product, f.dense_us,
+        f.floor_us, f.floor_bytes / 1e6}) {
     row += Cell(7, 1, microseconds);
   }
   absl::StrAppend(&row, Cell(7, 2, f.bytes_per_second / 1e12),
@@ -59,6 +60,7 @@ nlohmann::json CaseJson(const TimedCase& timed) {
   add("step3_us", t.step3);
   add("steps_us", t.steps);
   add("fused_us", t.fused);
+  add("product_us", t.product);
   add("dense_us", f.dense_us);
   add("dense_up_us", t.dense_up);
   add("dense_transposed_us", t.dense_transposed);

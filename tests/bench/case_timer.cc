@@ -27,6 +27,9 @@ class CaseTimer {
   absl::Status Gate(const CudaLayer& layer) const {
     return steps_.Gate(layer, tokens_);
   }
+  absl::Status DenseGate(const CudaLayer& layer) const {
+    return steps_.DenseGate(layer, tokens_);
+  }
   absl::Status SparseUp(const CudaLayer& layer) const;
   absl::Status DenseGated(const CudaLayer& layer) const;
 
@@ -51,14 +54,18 @@ absl::Status CaseTimer::SparseUp(const CudaLayer& layer) const {
 }
 
 absl::Status CaseTimer::DenseGated(const CudaLayer& layer) const {
-  absl::Status status = Gate(layer);
+  absl::Status status = DenseGate(layer);
   status.Update(steps_.DenseUp(layer, tokens_));
   return status;
 }
 
 absl::Status CaseTimer::TimeGate() {
-  return Time(&times_.gate,
-              [this](const CudaLayer& layer) { return Gate(layer); });
+  absl::Status status = Time(
+      &times_.gate, [this](const CudaLayer& layer) { return Gate(layer); });
+  status.Update(Time(&times_.product, [this](const CudaLayer& layer) {
+    return DenseGate(layer);
+  }));
+  return status;
 }
 
 absl::Status CaseTimer::TimeSteps() {
@@ -115,7 +122,7 @@ absl::Status CaseTimer::TimeDense() {
     queued.Update(model_.NaturalDown(layer, tokens_));
     return queued;
   }));
-  times_.dense_up = up - times_.gate;
+  times_.dense_up = up - times_.product;
   return status;
 }
 

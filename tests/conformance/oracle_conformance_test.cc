@@ -149,6 +149,9 @@ std::vector<Case> Cases() {
         {4096, 11008, DataType::kBFloat16, Activation::kRelu, 0, 1, {1}});
     cases.push_back(
         {8192, 3000, DataType::kFloat16, Activation::kDRelu, 0, 1, {1}});
+    // More neurons than fit in one round of a block of step 1.
+    cases.push_back(
+        {64, 70000, DataType::kBFloat16, Activation::kRelu, 0, 0.12, {1}});
     // The longest rows that a kernel has registers for, and others near them.
     for (size_t hidden : {5120, 5128, 6152, 8192, 8200}) {
       cases.push_back({hidden,
