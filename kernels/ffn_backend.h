@@ -97,8 +97,9 @@ struct PathCost {
 
 // Of one batch. Durations in nanoseconds, 0 where not measured. The activation,
 // the threshold and the choice of the active neurons count to gate_ns on the
-// portable backend and to up_ns on CUDA, where they open step 2. The fused path
-// has no steps to measure, and on CUDA a deterministic backend measures none.
+// portable backend and for one token of the sparse path on CUDA, else to up_ns:
+// there they open step 2. The fused path has no steps to measure, and on CUDA a
+// deterministic backend measures none.
 struct FfnStats {
   absl::Span<const uint32_t> active_neurons;  // [tokens]; the lane owns it.
   // Active for at least one token; the largest of active_neurons where

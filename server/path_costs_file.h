@@ -1,5 +1,5 @@
 // Measured path costs as a JSON file that says what they were measured for:
-//   {"format": 3, "server_version": "0.1.0", "device_name": "...",
+//   {"format": 4, "server_version": "0.1.0", "device_name": "...",
 //    "hidden_size": 4096, "intermediate_size": 11008,
 //    "weights_dtype": "bfloat16", "activation": "relu",
 //    "max_batch_tokens": 256,

@@ -40,11 +40,15 @@ class CudaSteps {
   // neurons in the union, then that of each token, as int.
   size_t counter_offset() const { return counters_; }
 
+  // Gate and SparseUp are for the same tokens. One of them also selects, and
+  // clears the output, which SparseDown adds to: Gate for one token where it
+  // has a form for that, else SparseUp.
   absl::Status Gate(const CudaLayer& layer, int tokens);
-  // The dense steps are products of cuBLAS at any number of tokens.
+  // As all dense steps a product of cuBLAS, at any number of tokens. An
+  // ordinary launch, which waits for the hidden states: SparseUp reads them
+  // while the kernel before it runs.
   absl::Status DenseGate(const CudaLayer& layer, int tokens) const;
   absl::Status Select(int tokens) { return Select(tokens, 0); }
-  // Also selects, and clears the output, which SparseDown adds to.
   absl::Status SparseUp(const CudaLayer& layer, int tokens);
   absl::Status SparseDown(const CudaLayer& layer, int tokens) const;
   // Whether Fused takes the form for newer devices, which is faster than the
@@ -113,7 +117,7 @@ class CudaSteps {
   std::optional<Cublas> cublas_;
   DeviceMemory memory_;            // All buffers below.
   void* hidden_states_ = nullptr;  // [max_tokens, hidden]
-  float* scores_ = nullptr;        // [max_tokens, n]
+  float* scores_ = nullptr;        // [max_tokens, n]; one token: as listed
   int* union_list_ = nullptr;      // [n]; fused batch: those with h not 0
   // Sparse: [union, tokens]; batch form: gated_high, and at GatedLow() the low
   // part.

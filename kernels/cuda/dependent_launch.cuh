@@ -38,7 +38,8 @@ cudaError_t AllowShared(Kernel kernel, int bytes) {
 }
 
 // Launches `kernel`. Until it has waited for its predecessor it may read only
-// what had been written before that began, such as weights, and must not write.
+// what had been written before that called AllowSuccessor, such as weights, and
+// must not write.
 // Some thread of it must wait, also where nothing depends on the predecessor:
 // later kernels rely on that. `overlap`: the device has compute capability 9.0
 // or newer.

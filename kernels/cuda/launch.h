@@ -54,7 +54,8 @@ cudaError_t LaunchSelectActive(const SelectActiveParams& params,
 // Operator Step (2), second half: h = s * (up_proj x) for the listed neurons;
 // a token for which a listed neuron is inactive gets exactly 0.
 struct GatedUpParams {
-  const void* hidden_states;  // [tokens, hidden]
+  const void* hidden_states;  // [tokens, hidden], there before the kernel
+                              // before this began
   const void* up_proj;        // [n, hidden]
   const float* scores;        // [tokens, n], after LaunchSelectActive
   const int* union_count;     // [1]
@@ -71,16 +72,18 @@ struct GatedUpParams {
 };
 cudaError_t LaunchGatedUp(const GatedUpParams& params, cudaStream_t stream);
 
-// The three steps of one token.
+// The first two of the three steps of one token; LaunchOneTokenDown is the
+// last.
 
 // Operator Step (1): activation, threshold and list included. Also clears as
-// LaunchSelectActive does.
+// LaunchSelectActive does. Lets the next kernel start only when the hidden
+// states are there.
 struct OneTokenGateParams {
   const void* hidden_states;  // [hidden]
   const void* gate_proj;      // [n, hidden]
   int* counters;              // [2], 0 before: active neurons, twice
-  int* list;                  // [counters[0]], those, in any order
-  float* scores;              // [counters[0]]: of neuron list[i]
+  int* list;                  // [n], of which counters[0]: those, in any order
+  float* scores;              // [n], of which counters[0]: of neuron list[i]
   int* next_counters;         // [next_count], cleared
   float* output;              // [hidden], cleared
   int next_count;
@@ -96,7 +99,8 @@ cudaError_t LaunchOneTokenGate(const OneTokenGateParams& params,
 // Operator Step (2). All n entries of list and scores are read, though not used
 // beyond list_count.
 struct OneTokenUpParams {
-  const void* hidden_states;  // [hidden], as LaunchOneTokenGate just had them
+  const void* hidden_states;  // [hidden], as LaunchOneTokenGate, right before
+                              // this, had them
   const void* up_proj;        // [n, hidden]
   const int* list_count;      // [1]
   const int* list;            // [list_count], neurons

@@ -9,16 +9,19 @@
 
 namespace sparse_ffn::cuda {
 
+constexpr int kOneTokenThreads = 512;
+// So many warps share a row, each the same packs of all its rows: it reads
+// their hidden states once for several.
+constexpr int kRowSlices = 4;
+
 // kRowPacks: most packs of a row for a lane. kRows: in flight at once in each
 // group of warps.
 template <typename T, int kRowPacks, int kRows>
 class OneTokenRows {
  public:
-  static constexpr int kThreads = 512;
+  static constexpr int kThreads = kOneTokenThreads;
   static constexpr int kMaxRows = kThreads;
-  // So many warps share a row, each the same packs of all its rows: it reads
-  // their hidden states once for several.
-  static constexpr int kSlices = 4;
+  static constexpr int kSlices = kRowSlices;
   static constexpr int kGroups = kThreads / kWarp / kSlices;
   // Rows beyond the last one that neuron_of may be asked for.
   static constexpr int kRowsBeyond = kRows * kGroups;
@@ -123,7 +126,7 @@ class OneTokenRows {
 // Of a lane, in all that DispatchOneTokenRows has.
 constexpr int kMaxRowPacks = 8;
 constexpr int RowPacks(int hidden_size) {
-  constexpr int kColumns = OneTokenRows<float, 1, 1>::kSlices * kWarp * kPack;
+  constexpr int kColumns = kRowSlices * kWarp * kPack;
   return (hidden_size + kColumns - 1) / kColumns;
 }
 

@@ -51,7 +51,7 @@ class Block {
   // What has to wait for the kernel before.
   __device__ void Begin() {
     AwaitPredecessor();
-    // Not before: step 2 reads the hidden states while this kernel runs.
+    // Not before: the successor reads the hidden states before it waits.
     AllowSuccessor();
     rows_.FetchHiddenStates(p_.hidden_states);
     const int thread =
@@ -102,6 +102,10 @@ __global__ void __launch_bounds__(Rows::kThreads, 1)
 }
 
 }  // namespace
+
+bool OneTokenTakes(int hidden_size) {
+  return RowsAligned(hidden_size) && RowPacks(hidden_size) <= kMaxRowPacks;
+}
 
 cudaError_t LaunchOneTokenGate(const OneTokenGateParams& params,
                                cudaStream_t stream) {

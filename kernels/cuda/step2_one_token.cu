@@ -22,14 +22,14 @@ __global__ void __launch_bounds__(Rows::kThreads, 1)
   const int thread = static_cast<int>(threadIdx.x);
   const int round = blocks * Rows::kMaxRows;
   for (int first = block; first < p.intermediate_size; first += round) {
-    // Of this thread. Beyond the list's end there is something, too: nothing
-    // here waits for its length.
+    // Of this thread. Beyond the list's end there is something, too: the list
+    // and its length are on their way at once.
     const int place = first + thread * blocks;
     const bool exists = place < p.intermediate_size;
     const int neuron = exists ? p.list[place] : 0;
     const float score = exists ? p.scores[place] : 0;
     const int left = *p.list_count - first;
-    if (left <= 0) return;
+    if (left <= 0) break;
     const int count = min((left + blocks - 1) / blocks, Rows::kMaxRows);
     neurons[thread] = neuron;
     AwaitCopies<0>();
@@ -45,13 +45,10 @@ __global__ void __launch_bounds__(Rows::kThreads, 1)
       p.gated[place] = score * up;
     }
   }
+  AwaitCopies<0>();  // Also where there were no rows.
 }
 
 }  // namespace
-
-bool OneTokenTakes(int hidden_size) {
-  return RowsAligned(hidden_size) && RowPacks(hidden_size) <= kMaxRowPacks;
-}
 
 cudaError_t LaunchOneTokenUp(const OneTokenUpParams& params,
                              cudaStream_t stream) {

@@ -23,8 +23,7 @@ constexpr int kRows = 2 * kDepth;  // Neurons of a stage.
 // Padded, so that eight rows side by side fall on different banks.
 constexpr int kRowBytes = (kTileColumns + kPack) * 2;
 
-// Measured; more of them would leave no room for two blocks on a multiprocessor
-// of 9.0, or for one in the 99 KB of 8.6 and 8.9.
+// Measured. For 8 tokens no more fit in the 99 KB of 8.6 and 8.9.
 template <int kTokenTiles>
 constexpr int kStagesFor = kTokenTiles == 1   ? 5
                            : kTokenTiles == 2 ? 4

@@ -117,8 +117,8 @@ std::vector<Case> Cases() {
     for (const Sigma& s : kSigmas) {
       for (double density : kDensities) {
         for (auto [hidden, neurons] :
-             {std::pair(1, 1), std::pair(7, 5), std::pair(64, 128),
-              std::pair(129, 257)}) {
+             {std::pair(1, 1), std::pair(7, 5), std::pair(8, 1),
+              std::pair(8, 3), std::pair(64, 128), std::pair(129, 257)}) {
           cases.push_back({static_cast<size_t>(hidden),
                            static_cast<size_t>(neurons), dtype, s.activation,
                            s.threshold, density, counts});
@@ -149,9 +149,14 @@ std::vector<Case> Cases() {
         {4096, 11008, DataType::kBFloat16, Activation::kRelu, 0, 1, {1}});
     cases.push_back(
         {8192, 3000, DataType::kFloat16, Activation::kDRelu, 0, 1, {1}});
-    // More neurons than fit in one round of a block of step 1.
     cases.push_back(
-        {64, 70000, DataType::kBFloat16, Activation::kRelu, 0, 0.12, {1}});
+        {5120, 3000, DataType::kBFloat16, Activation::kRelu, 0, 1, {1}});
+    // More neurons, and active ones, than a block has threads for: several
+    // rounds of step 1, and of step 2.
+    cases.push_back(
+        {64, 100000, DataType::kBFloat16, Activation::kRelu, 0, 0.12, {1}});
+    cases.push_back(
+        {8, 100000, DataType::kFloat16, Activation::kDRelu, 0, 1, {1}});
     // The longest rows that a kernel has registers for, and others near them.
     for (size_t hidden : {5120, 5128, 6152, 8192, 8200}) {
       cases.push_back({hidden,
