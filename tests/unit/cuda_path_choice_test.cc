@@ -130,6 +130,21 @@ TEST(ChooseByCostsTest, TakesTheFastestOfThoseAllowed) {
   EXPECT_EQ(choose(Execution::kDense, 0, true), FfnPath::kDense);
 }
 
+TEST(ChooseByCostsTest, DenseHasToBeAheadByWhatItLosesInARow) {
+  constexpr double kSparse = 100;
+  for (double dense : {1.02 * kSparse, kSparse, 0.98 * kSparse}) {
+    const PathCosts costs = Made(
+        {{FfnPath::kDense, 8, 0, dense}, {FfnPath::kSparse, 8, 0, kSparse}});
+    EXPECT_EQ(ChoosePath(Execution::kAuto, 8, 4096, 0, false, costs),
+              FfnPath::kSparse)
+        << dense;
+  }
+  const PathCosts costs = Made({{FfnPath::kDense, 8, 0, 0.965 * kSparse},
+                                {FfnPath::kSparse, 8, 0, kSparse}});
+  EXPECT_EQ(ChoosePath(Execution::kAuto, 8, 4096, 0, false, costs),
+            FfnPath::kDense);
+}
+
 TEST(ChooseByCostsTest, AnUnmeasuredPathIsTakenOnlyWhereNoOtherIsLeft) {
   const PathCosts dense = Made({{FfnPath::kDense, 1, 0, 1e9}});
   EXPECT_EQ(ChoosePath(Execution::kAuto, 1, 4096, 0, true, dense),
@@ -158,11 +173,20 @@ TEST(ChooseByCostsTest, TheRuleStandsForTokensThatWereNotMeasured) {
 
 TEST(SparseUpToTest, IsWhereTheDensePathTakesOver) {
   const PathCosts costs = Made(Crossing());
-  EXPECT_NEAR(SparseUpTo(4, 4096, false, costs), 0.5F, 0.011F);
-  EXPECT_NEAR(SparseUpTo(4, 4096, true, costs), 0.8F, 0.011F);
+  const auto dense = static_cast<float>(100 * kDenseInARow);
+  EXPECT_NEAR(SparseUpTo(4, 4096, false, costs), (dense - 50) / 100, 0.011F);
+  EXPECT_NEAR(SparseUpTo(4, 4096, true, costs), (dense - 60) / 50, 0.011F);
   EXPECT_FLOAT_EQ(SparseUpTo(8, 4096, false, {}), 0.8F) << "the rule";
   EXPECT_EQ(SparseUpTo(64, 4096, false, {}), -1);
   EXPECT_EQ(SparseUpTo(1, 4096, true, {}), 1);
+}
+
+// What ChoosePath expects a batch to take.
+std::optional<double> Expected(FfnPath path, size_t tokens, float density,
+                               const PathCosts& costs) {
+  std::optional<double> cost = costs.Expected(path, tokens, density);
+  if (cost && path == FfnPath::kDense) *cost *= kDenseInARow;
+  return cost;
 }
 
 // Whether `chosen` is no slower than any that may be chosen; where no time is
@@ -173,13 +197,13 @@ bool Fastest(FfnPath chosen, Execution execution, size_t tokens, float density,
   for (FfnPath path : {FfnPath::kSparse, FfnPath::kDense, FfnPath::kFused}) {
     if (path == FfnPath::kFused && !fused) continue;
     if (path == FfnPath::kDense && execution == Execution::kSparse) continue;
-    const std::optional<double> cost = costs.Expected(path, tokens, density);
+    const std::optional<double> cost = Expected(path, tokens, density, costs);
     if (cost && (!least || *cost < *least)) least = cost;
   }
   if (!least) {
     return chosen == ChoosePath(execution, tokens, 4096, density, fused, {});
   }
-  return costs.Expected(chosen, tokens, density) == least;
+  return Expected(chosen, tokens, density, costs) == least;
 }
 
 TEST(ChooseByCostsTest, IsTheFastestOfRandomTables) {
