@@ -165,7 +165,7 @@ load "4 clients, 1 token, auto" --clients 4
 load "1 client, 16 tokens, auto" --tokens 16
 load "1 client, all layers in turn" --decode
 echo
-echo "p50, p99: round trip of one layer; compute: mean on the device"
+echo "p50, p99: round trip of one layer; compute: mean from a batch's start to its result"
 
 echo
 echo "metrics: http://127.0.0.1:$metrics_port/metrics, for example"

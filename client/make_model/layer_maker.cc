@@ -79,7 +79,8 @@ absl::StatusOr<LayerMaker> LayerMaker::Create(const ModelSpec& spec) {
   absl::StatusOr<Replay> replay = ReadReplay(spec);
   if (!replay.ok()) return replay.status();
   const double scale = std::max(replay->mean_active, spec.threshold);
-  // Other inputs than the replayed ones find the same mean density.
+  // Other inputs than the replayed ones find the same mean density, where the
+  // rows are few beside hidden_size.
   LayerMaker maker(
       spec, GateDistribution(hidden, replay->density, spec.threshold, scale));
   maker.wanted_ = std::move(replay->wanted);
