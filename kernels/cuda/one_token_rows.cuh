@@ -9,7 +9,6 @@
 
 namespace sparse_ffn::cuda {
 
-constexpr int kOneTokenThreads = 512;
 // So many warps share a row, each the same packs of all its rows: it reads
 // their hidden states once for several.
 constexpr int kRowSlices = 4;
@@ -19,16 +18,16 @@ constexpr int kRowSlices = 4;
 template <typename T, int kRowPacks, int kRows>
 class OneTokenRows {
  public:
-  static constexpr int kThreads = kOneTokenThreads;
+  static constexpr int kThreads = 512;
   static constexpr int kMaxRows = kThreads;
-  static constexpr int kSlices = kRowSlices;
-  static constexpr int kGroups = kThreads / kWarp / kSlices;
+  static constexpr int kGroups = kThreads / kWarp / kRowSlices;
   // Rows beyond the last one that neuron_of may be asked for.
   static constexpr int kRowsBeyond = kRows * kGroups;
 
   struct Shared {
-    Pack<T> x[kRowPacks * kSlices * kWarp];  // Zeros beyond the hidden states.
-    alignas(16) float dots[kMaxRows][kSlices];
+    // Zeros beyond the hidden states.
+    Pack<T> x[kRowPacks * kRowSlices * kWarp];
+    alignas(16) float dots[kMaxRows][kRowSlices];
   };
   using Weights = Pack<T>[kRowPacks][kRows];
 
@@ -67,16 +66,16 @@ class OneTokenRows {
   __device__ float Dot(int row) const {
     float sum = 0;
 #pragma unroll
-    for (int s = 0; s < kSlices; ++s) sum += shared_.dots[row][s];
+    for (int s = 0; s < kRowSlices; ++s) sum += shared_.dots[row][s];
     return sum;
   }
 
  private:
-  static constexpr int kStep = kSlices * kWarp;
+  static constexpr int kStep = kRowSlices * kWarp;
 
   __device__ static int Lane() { return threadIdx.x % kWarp; }
-  __device__ static int Slice() { return threadIdx.x / kWarp % kSlices; }
-  __device__ static int Group() { return threadIdx.x / (kWarp * kSlices); }
+  __device__ static int Slice() { return threadIdx.x / kWarp % kRowSlices; }
+  __device__ static int Group() { return threadIdx.x / (kWarp * kRowSlices); }
   // Of this lane's first pack of a row; kStep to the next.
   __device__ static int FirstPack() { return Slice() * kWarp + Lane(); }
 
