@@ -1,5 +1,6 @@
 #include "kernels/cuda/cuda_lane.h"
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -24,6 +25,10 @@ absl::StatusOr<std::unique_ptr<FfnLane>> CudaLane::New(const CudaModel& model) {
   return lane;
 }
 
+CudaLane::~CudaLane() {
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_.get());
+}
+
 absl::Status CudaLane::Init() {
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (!status.ok()) return status;
@@ -41,7 +46,8 @@ absl::Status CudaLane::Init() {
   const size_t tokens = model_.config.max_batch_tokens;
   for (auto [pinned, bytes] :
        {std::pair(&pinned_input_, input(tokens).bytes()),
-        std::pair(&pinned_result_, steps_->ResultBytes(tokens))}) {
+        std::pair(&pinned_result_, steps_->ResultBytes(tokens)),
+        std::pair(&pinned_done_, sizeof(int))}) {
     auto made = NewPinnedMemory(AlignUp(bytes));
     if (!made.ok()) return made.status();
     *pinned = *std::move(made);
@@ -107,9 +113,7 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
                  MayFuse(model_, tokens, timed_), model_.path_costs);
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (status.ok()) status = Queue(weights, static_cast<int>(tokens), path);
-  if (status.ok()) {
-    status = ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
-  }
+  if (status.ok()) status = Await(static_cast<int>(tokens), path);
   if (!status.ok()) {
     return absl::InternalError(absl::StrCat("layer ", layer, ", ", tokens,
                                             " tokens: ", status.message()));
@@ -130,6 +134,7 @@ absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
 }
 
 absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
+  *pinned_done() = 0;
   const auto graph = graphs_.find({&layer, tokens});
   if (graph == graphs_.end()) return QueueFusedLaunches(layer, tokens);
   return ToStatus(cudaGraphLaunch(graph->second.get(), stream_.get()),
@@ -137,10 +142,35 @@ absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
 }
 
 absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens) {
-  absl::Status status = CopyIn(tokens);
-  status.Update(steps_->Fused(layer, tokens, pinned_output(),
-                              pinned_counters(tokens, FfnPath::kFused)));
+  const bool fetches = CudaSteps::UsesFusedBulk(model_, tokens);
+  absl::Status status = fetches ? absl::OkStatus() : CopyIn(tokens);
+  CudaSteps::FusedBuffers buffers;
+  buffers.hidden_states =
+      fetches ? pinned_input_.get() : steps_->hidden_states();
+  buffers.output = pinned_output();
+  buffers.counters = pinned_counters(tokens, FfnPath::kFused);
+  buffers.done = pinned_done();
+  status.Update(steps_->Fused(layer, tokens, buffers));
   return status;
+}
+
+absl::Status CudaLane::Await(int tokens, FfnPath path) {
+  if (path == FfnPath::kFused && steps_->FusesAllSteps(tokens)) {
+    return AwaitDone();
+  }
+  return ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
+}
+
+absl::Status CudaLane::AwaitDone() const {
+  // The stream is asked too: after an error nobody would say "done".
+  constexpr int kLooksAQuery = 1 << 16;
+  const std::atomic_ref<int> done(*pinned_done());
+  for (int looks = 1; done.load(std::memory_order_acquire) == 0; ++looks) {
+    if (looks % kLooksAQuery != 0) continue;
+    const cudaError_t state = cudaStreamQuery(stream_.get());
+    if (state != cudaErrorNotReady) return ToStatus(state, "running a batch");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {

@@ -17,6 +17,8 @@ namespace sparse_ffn::cuda {
 
 class CudaLane : public FfnLane {
  public:
+  // Waits for what the device still does.
+  ~CudaLane() override;
   // `model` must outlive the lane.
   static absl::StatusOr<std::unique_ptr<FfnLane>> New(const CudaModel& model);
 
@@ -48,6 +50,9 @@ class CudaLane : public FfnLane {
   absl::Status QueueFused(const CudaLayer& layer, int tokens);
   absl::Status QueueFusedLaunches(const CudaLayer& layer, int tokens);
   absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens);
+  // Until the result of Queue is in host memory.
+  absl::Status Await(int tokens, FfnPath path);
+  absl::Status AwaitDone() const;
   absl::Status CopyIn(int tokens);
   absl::Status CopyOut(int tokens);
   // Between page-locked memory and the device. Sizes are rounded up to 16
@@ -56,6 +61,9 @@ class CudaLane : public FfnLane {
   absl::Status Record(Mark mark);
   uint64_t Nanoseconds(Mark from, Mark to) const;
   float* pinned_output() const;
+  int* pinned_done() const {
+    return reinterpret_cast<int*>(pinned_done_.get());
+  }
   // Of the batch in flight: the union's count, then each token's.
   int* pinned_counters(size_t tokens, FfnPath path) const;
   FfnResult Result(size_t tokens, FfnPath path) const;
@@ -65,6 +73,7 @@ class CudaLane : public FfnLane {
   std::array<Event, kMarks> events_;
   PinnedMemory pinned_input_;
   PinnedMemory pinned_result_;
+  PinnedMemory pinned_done_;  // As in CudaSteps::FusedBuffers.
   std::unique_ptr<CudaSteps> steps_;
   // QueueFusedLaunches by layer and tokens, with the model's threshold and form
   // when the lane was made. About 0.1 MB of device memory each.

@@ -52,8 +52,14 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
   steps->dense_up_ = reinterpret_cast<float*>(take(sizes.dense_up));
   steps->parts_ = reinterpret_cast<float*>(take(sizes.parts));
   steps->part_active_ = reinterpret_cast<int*>(take(sizes.part_active));
+  steps->passed_ = take(sizes.passed);
+  steps->fused_state_ = reinterpret_cast<FusedState*>(take(sizes.fused_state));
   steps->result_ = take(sizes.result);
   absl::Status status = steps->PrepareKernels();
+  status.Update(
+      ToStatus(cudaMemsetAsync(steps->passed_, 0,
+                               sizes.passed + sizes.fused_state, stream),
+               "clearing what launches pass on"));
   status.Update(ToStatus(
       cudaMemsetAsync(steps->result_, 0, CounterBytes(model.config), stream),
       "clearing the counters"));

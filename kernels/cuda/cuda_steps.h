@@ -56,11 +56,19 @@ class CudaSteps {
   static bool UsesFusedBulk(const CudaModel& model, int tokens);
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
-  // Writes `output`, float32 [tokens, hidden], 16-byte aligned, and `counters`,
-  // [1 + tokens] as at counter_offset(). Both on the device or in page-locked
-  // host memory.
-  absl::Status Fused(const CudaLayer& layer, int tokens, float* output,
-                     int* counters) const;
+  // Of one call, each on the device or in page-locked host memory, 16-byte
+  // aligned.
+  struct FusedBuffers {
+    // [tokens, hidden] of weights_dtype. Where UsesFusedBulk, there when the
+    // call is made; else as written by the work before it in the stream.
+    const void* hidden_states;
+    float* output;  // [tokens, hidden]
+    int* counters;  // [1 + tokens], as at counter_offset().
+    int* done;      // [1], or null: becomes 1 when both are there, before the
+                    // stream says so.
+  };
+  absl::Status Fused(const CudaLayer& layer, int tokens,
+                     const FusedBuffers& buffers) const;
   // Leaves behind what SparseUp and SparseDown do.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
@@ -126,6 +134,8 @@ class CudaSteps {
   float* dense_up_ = nullptr;    // [max_tokens, n]
   float* parts_ = nullptr;  // fused: [blocks, tokens, hidden rounded up to 4]
   int* part_active_ = nullptr;  // fused: [blocks, 1 + tokens]
+  void* passed_ = nullptr;      // fused: as in FusedTokensParams
+  FusedState* fused_state_ = nullptr;
   std::byte* result_ = nullptr;
   float* output_ = nullptr;  // [max_tokens, hidden], in result_
   // Offsets in result_ of two sets of counters, which batches use in turn:

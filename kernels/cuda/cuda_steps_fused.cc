@@ -41,13 +41,16 @@ bool CudaSteps::FusesAllSteps(int tokens) const {
   return tokens == 1 || UsesFusedBulk(model_, tokens);
 }
 
-absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens, float* output,
-                              int* counters) const {
+absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
+                              const FusedBuffers& buffers) const {
   FusedTokensParams params;
   FillFused(layer, tokens, &params);
+  params.hidden_states = buffers.hidden_states;
   params.down_proj = layer.down_proj;
   params.parts = parts_;
   params.active = part_active_;
+  params.passed = passed_;
+  params.state = fused_state_;
   params.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
   absl::Status status = ToStatus(UsesFusedBulk(model_, tokens)
                                      ? LaunchFusedBulk(params, stream_)
@@ -56,8 +59,10 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens, float* output,
   FusedSumParams sum;
   sum.parts = parts_;
   sum.active = part_active_;
-  sum.output = output;
-  sum.counters = counters;
+  sum.output = buffers.output;
+  sum.counters = buffers.counters;
+  sum.done = buffers.done;
+  sum.state = fused_state_;
   sum.blocks = FusedBlocks(model_.device_traits, intermediate_size_);
   sum.part_stride = params.part_stride;
   sum.hidden_size = hidden_size_;

@@ -21,6 +21,8 @@ StepsMemory::StepsMemory(const FfnConfig& config, int sm_count) {
   parts =
       AlignUp(blocks * kOneKernelTokens * PartStride(config) * sizeof(float));
   part_active = AlignUp(blocks * (1 + kOneKernelTokens) * sizeof(int));
+  passed = AlignUp(kPassedSets * kOneKernelTokens * config.hidden_size * 4);
+  fused_state = AlignUp(sizeof(FusedState));
   result = CounterBytes(config) +
            AlignUp(tokens * config.hidden_size * sizeof(float));
 }

@@ -11,12 +11,12 @@ namespace sparse_ffn::cuda {
 // Bytes of each buffer, in the order in which they lie in memory.
 struct StepsMemory {
   size_t hidden_states, scores, union_list, gated, dense_up, parts, part_active,
-      result;
+      passed, fused_state, result;
 
   StepsMemory(const FfnConfig& config, int sm_count);
   size_t total() const {
     return hidden_states + scores + union_list + gated + dense_up + parts +
-           part_active + result;
+           part_active + passed + fused_state + result;
   }
 
   // Counters of a batch: the union's, each token's, that of the fused batch's

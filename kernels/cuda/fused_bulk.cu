@@ -1,17 +1,16 @@
 // The FFN of one or two tokens in one kernel, for compute capability 9.0 and
 // newer.
 //
-// A block a multiprocessor. Its neurons are dealt out beforehand, so that sums
-// are made in one order whatever the timing. Three kinds of warps:
-//   gate warps take rows of gate_proj in turn, and leave their scores: each its
-//     first through a slot of its own, then those that it ordered ahead, then
-//     the rest through its own slot again;
+// As many blocks as multiprocessors. Their neurons are dealt out beforehand, so
+// that sums are made in one order whatever the timing. Three kinds of warps:
+//   gate warps take rows of gate_proj in turn, and leave their scores;
 //   the list warp goes through the scores in order and orders the up and down
-//     rows of active neurons into a ring;
+//   rows of active neurons into a ring;
 //   sum warps take those in order: up product, then h times the down row onto
-//     sums that they keep in registers, each thread some columns.
-// As blocks end, those of the next launch take their place and fill their
-// shared memory with rows while the rest ends and the parts are added up.
+//   sums that they keep in registers, each thread some columns.
+// Only what is stored at the end has to wait for the launch before, and where
+// rows are short enough a multiprocessor has room for two blocks: while those
+// of one launch run out of work, those of the next are at theirs.
 #include <algorithm>
 
 #include "kernels/cuda/dependent_launch.cuh"
@@ -23,28 +22,50 @@
 namespace sparse_ffn::cuda {
 namespace {
 
-// kPacks: most packs of a row that fall to a sum thread.
+// How blocks are made for so many tokens and rows of up to kPacks packs for
+// each sum thread. Two share a multiprocessor, beside those of LaunchFusedSum,
+// as long as there is little enough to hold and to multiply; else one has it,
+// with more warps.
+template <int kTokens, int kPacks>
+struct Form {
+  static constexpr bool kShares = kTokens * kPacks <= 4;
+  static constexpr int kBlocks = kShares ? 2 : 1;
+  static constexpr int kGateWarps = kShares ? 4 : kTokens == 1 ? 6 : 8;
+  static constexpr int kThreads = (kFirstGateWarp + kGateWarps) * kWarp;
+  static constexpr int kSharedBytes = (kShares ? 110 : 220) << 10;
+};
+
 template <typename T, int kTokens, int kPacks>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(Form<kTokens, kPacks>::kThreads,
+                                  Form<kTokens, kPacks>::kBlocks)
     FusedBulk(const __grid_constant__ FusedBulkParams p) {
 #if __CUDA_ARCH__ >= 900
+  using In = Block<kTokens>;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int gate_warp = warp - kFirstGateWarp;
   const int rows = BlockRows(p);
-  AllowSuccessor();
-  GateOrders<kTokens> orders;
-  if (warp < kGateWarps) {
-    if (threadIdx.x % kWarp == 0) orders.Start(p, warp, rows);
-  } else if (warp == kListWarp) {
+  FirstRows<kTokens> first_rows;
+  HiddenStates<kTokens * kPacks> hidden;
+  if (warp == kListWarp) {
     InitHead<kTokens>(p, rows);
+  } else if (gate_warp >= 0) {
+    if (threadIdx.x % kWarp == 0) first_rows.Start(p, gate_warp, rows);
+  } else if (blockIdx.x == 0) {
+    hidden.StartFetch(p);
   }
   __syncthreads();
-  // Gate warps read what never changes, and hidden states from the list warp.
-  if (warp >= kGateWarps) AwaitPredecessor();
-  if (warp < kGateWarps) {
-    RunGateWarp<T>(p, orders, warp, rows);
-  } else if (warp == kListWarp) {
+  if (warp == kListWarp) {
     RunListWarp<kTokens>(p, rows);
+  } else if (gate_warp >= 0) {
+    RunGateWarp<T>(p, first_rows, gate_warp, rows);
   } else {
+    auto* shared = reinterpret_cast<uint4*>(In::Hidden(p));
+    if (blockIdx.x == 0) {
+      hidden.EndFetch(p, In::head().launch, shared);
+    } else {
+      hidden.Receive(p, In::head().launch, shared);
+    }
+    Arrive(&In::head().hidden_full);
     RunSumWarp<T, kTokens, kPacks>(p);
   }
 #else
@@ -52,13 +73,13 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-// Shared memory of a block, beside those of LaunchFusedSum on a multiprocessor.
-constexpr int kSharedBytes = 220 << 10;
+// Of any form's block.
+constexpr int kMostSharedBytes = Form<1, 8>::kSharedBytes;
+// On their way to a block before the hidden states: no more than keep the
+// memory busy.
+constexpr int kAheadBytes = 32 << 10;
 // An up and a down row, and one that is still to come.
 constexpr int kMinListSlots = 3;
-// On their way to a multiprocessor before the hidden states, for each token: no
-// more than keep the memory busy.
-constexpr int kAheadBytes = 40 << 10;
 // What the registers of a sum thread hold.
 template <int kTokens>
 constexpr int kMaxPacks = kTokens == 1 ? 8 : 5;
@@ -71,26 +92,55 @@ auto DispatchTokens(int tokens, F&& f) {
                      : f(std::integral_constant<int, 2>{});
 }
 
-template <int kTokens>
-int AheadSlots(int hidden_size) {
-  const int rows = (kSharedBytes - kHeadBytes<kTokens>) / (2 * hidden_size);
-  return std::min(rows - kTokens - kGateWarps, kMaxAheadSlots);
-}
-
 int SumPacks(int hidden_size) {
   return (hidden_size / kPack + kSumThreads - 1) / kSumThreads;
 }
 
-// Calls f with the kernel for the type and the size.
+// Calls f with the kPacks of the kernel for so many tokens, as an integral
+// constant.
 template <int kTokens, typename F>
-cudaError_t DispatchKernel(Element element, int hidden_size, F&& f) {
-  return DispatchElement(element, [&](auto zero) {
-    using T = decltype(zero);
-    const int packs = SumPacks(hidden_size);
-    if (packs <= 2) return f(FusedBulk<T, kTokens, 2>);
-    if (packs <= 4) return f(FusedBulk<T, kTokens, 4>);
-    if (kTokens > 1 || packs <= 5) return f(FusedBulk<T, kTokens, 5>);
-    return f(FusedBulk<T, 1, kMaxPacks<1>>);
+auto DispatchPacks(int hidden_size, F&& f) {
+  const int packs = SumPacks(hidden_size);
+  if (packs <= 2) return f(std::integral_constant<int, 2>{});
+  if (packs <= 4) return f(std::integral_constant<int, 4>{});
+  if constexpr (kTokens == 1) {
+    if (packs > 5) return f(std::integral_constant<int, kMaxPacks<1>>{});
+  }
+  return f(std::integral_constant<int, 5>{});
+}
+
+// Of a block's shared memory.
+struct Slots {
+  int gate;
+  int list;
+};
+
+template <int kTokens, int kPacks>
+Slots BlockSlots(int hidden_size) {
+  using F = Form<kTokens, kPacks>;
+  const int rows = (F::kSharedBytes - kHeadBytes<kTokens>) / (2 * hidden_size);
+  const int slots = rows - kTokens;
+  const int list = std::clamp(slots / 3, kMinListSlots, kMaxListSlots);
+  return {std::min(slots - list, kMaxGateSlots), list};
+}
+
+template <int kTokens, int kPacks>
+cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
+  using F = Form<kTokens, kPacks>;
+  const int row_bytes = 2 * params.hidden_size;
+  const Slots slots = BlockSlots<kTokens, kPacks>(params.hidden_size);
+  const FusedBulkParams bulk = {
+      params,     row_bytes,  F::kGateWarps,
+      slots.gate, slots.list, std::max(kAheadBytes / row_bytes, 1)};
+  // At least so much that no third block fits: FusedBulkTakes counts on that.
+  const int shared_bytes = std::max(
+      kHeadBytes<kTokens> + (kTokens + slots.gate + slots.list) * row_bytes,
+      params.device.shared_bytes / 3);
+  const int blocks = FusedBlocks(params.device, params.intermediate_size);
+  return DispatchElement(params.element, [&](auto zero) {
+    return LaunchDependent(FusedBulk<decltype(zero), kTokens, kPacks>,
+                           dim3(blocks), F::kThreads, shared_bytes,
+                           params.device.dependent_launch, stream, bulk);
   });
 }
 
@@ -102,22 +152,32 @@ int FusedBlocks(Device device, int intermediate_size) {
 
 bool FusedBulkTakes(Device device, int tokens, int hidden_size,
                     int intermediate_size) {
-  if (!device.dependent_launch || device.shared_bytes < kSharedBytes ||
+  if (!device.dependent_launch || device.shared_bytes < kMostSharedBytes ||
       tokens > kOneKernelTokens || !RowsAligned(hidden_size)) {
     return false;
   }
   const int blocks = FusedBlocks(device, intermediate_size);
-  return (intermediate_size + blocks - 1) / blocks <= kMaxRows &&
+  // Where a launch has begun, the one whose place its hidden states take has
+  // ended: else all blocks of those between would be there still, and there is
+  // room for two a multiprocessor.
+  const bool enough = (kPassedSets - 1) * blocks >= 2 * device.sm_count;
+  return enough && (intermediate_size + blocks - 1) / blocks <= kMaxRows &&
          DispatchTokens(tokens, [&](auto count) {
            return SumPacks(hidden_size) <= kMaxPacks<count> &&
-                  AheadSlots<count>(hidden_size) >= kMinListSlots;
+                  DispatchPacks<count>(hidden_size, [&](auto packs) {
+                    return BlockSlots<count, packs>(hidden_size).gate >=
+                           Form<count, packs>::kGateWarps;
+                  });
          });
 }
 
 cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size) {
   return DispatchTokens(tokens, [&](auto count) {
-    return DispatchKernel<count>(element, hidden_size, [](auto kernel) {
-      return AllowShared(kernel, kSharedBytes);
+    return DispatchPacks<count>(hidden_size, [&](auto packs) {
+      return DispatchElement(element, [&](auto zero) {
+        return AllowShared(FusedBulk<decltype(zero), count, packs>,
+                           Form<count, packs>::kSharedBytes);
+      });
     });
   });
 }
@@ -125,19 +185,9 @@ cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size) {
 cudaError_t LaunchFusedBulk(const FusedTokensParams& params,
                             cudaStream_t stream) {
   return DispatchTokens(params.tokens, [&](auto count) {
-    const int row_bytes = 2 * params.hidden_size;
-    const int ahead_slots = AheadSlots<count>(params.hidden_size);
-    const FusedBulkParams bulk = {
-        params, row_bytes, std::min(ahead_slots, kMaxListSlots), ahead_slots,
-        std::clamp(count * kAheadBytes / row_bytes, 1, kGateWarps)};
-    const int shared_bytes =
-        kHeadBytes<count> + (count + ahead_slots + kGateWarps) * row_bytes;
-    const int blocks = FusedBlocks(params.device, params.intermediate_size);
-    return DispatchKernel<count>(
-        params.element, params.hidden_size, [&](auto kernel) {
-          return LaunchDependent(kernel, dim3(blocks), kThreads, shared_bytes,
-                                 params.device.dependent_launch, stream, bulk);
-        });
+    return DispatchPacks<count>(params.hidden_size, [&](auto packs) {
+      return LaunchForm<count, packs>(params, stream);
+    });
   });
 }
 

@@ -11,32 +11,35 @@
 
 namespace sparse_ffn::cuda {
 
-constexpr int kGateWarps = 8;
+// The sum warps come first, then the list warp, then the gate warps.
 constexpr int kSumWarps = 4;
-constexpr int kListWarp = kGateWarps + kSumWarps;
-constexpr int kThreads = (kListWarp + 1) * kWarp;
 constexpr int kSumThreads = kSumWarps * kWarp;
+constexpr int kListWarp = kSumWarps;
+constexpr int kFirstGateWarp = kListWarp + 1;
 
 constexpr int kMaxRows = 512;  // Of gate_proj, in a block.
-// A round is one row of each gate warp.
-constexpr int kMaxRounds = kMaxRows / kGateWarps;
-constexpr int kMaxListSlots = 8;    // Rows in the ring of the list warp.
-constexpr int kMaxAheadSlots = 24;  // Rows ordered ahead, beside the first.
+// Rows whose scores the list warp looks at at once.
+constexpr int kRoundRows = 8;
+constexpr int kMaxRounds = kMaxRows / kRoundRows;
+constexpr int kMaxGateSlots = 24;  // Rows in the ring of the gate warps.
+constexpr int kMaxListSlots = 8;   // Rows in the ring of the list warp.
 
 struct FusedBulkParams : FusedTokensParams {
   int row_bytes;
+  int gate_warps;
+  int gate_slots;  // >= gate_warps
   int list_slots;
-  int ahead_slots;  // >= list_slots
-  int ahead_rows;   // Most of gate_proj on their way before the hidden states.
+  int ahead_rows;  // Most on their way before the hidden states.
 };
 
-// Shared memory: this, then the hidden states, the ahead slots, the gate slots.
-// The list ring is made of the first ahead slots, after their first row.
+// Shared memory: this, then the hidden states, the list slots, the gate slots.
+// A list slot's first row is one of gate_proj.
 template <int kTokens>
 struct Head {
   uint4 zero_pack;
-  uint64_t gate_full[kGateWarps];
-  uint64_t ahead_full[kMaxAheadSlots];
+  unsigned long long launch;  // Of all on the same buffers, from 0.
+  uint64_t gate_full[kMaxGateSlots];
+  uint64_t ahead_full[kMaxListSlots];  // Of the slot's first row.
   uint64_t hidden_full;
   uint64_t list_full[kMaxListSlots];   // The row's, and what goes with it.
   uint64_t list_empty[kMaxListSlots];  // The gate row there is done with.
@@ -73,12 +76,11 @@ struct Block {
             reinterpret_cast<const std::byte*>(&head().zero_pack),
             p.row_bytes / kPackBytes};
   }
-  // Also those of the list ring.
-  __device__ static std::byte* AheadSlot(const FusedBulkParams& p, int slot) {
+  __device__ static std::byte* ListSlot(const FusedBulkParams& p, int slot) {
     return SharedRow(p, kTokens + slot);
   }
-  __device__ static std::byte* GateSlot(const FusedBulkParams& p, int warp) {
-    return SharedRow(p, kTokens + p.ahead_slots + warp);
+  __device__ static std::byte* GateSlot(const FusedBulkParams& p, int slot) {
+    return SharedRow(p, kTokens + p.list_slots + slot);
   }
 };
 
@@ -104,6 +106,10 @@ __device__ inline const std::byte* Row(const void* matrix,
                                        const FusedBulkParams& p, int i) {
   return static_cast<const std::byte*>(matrix) +
          (static_cast<size_t>(i) * gridDim.x + blockIdx.x) * p.row_bytes;
+}
+
+__device__ inline void SyncSumWarps() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kSumThreads) : "memory");
 }
 
 // A slot of the list ring is handed back to the list warp by all sum warps, at

@@ -8,97 +8,112 @@
 
 namespace sparse_ffn::cuda {
 
-// What lane 0 of a gate warp knows of its rows: warp + k * kGateWarps.
-template <int kTokens>
-struct GateOrders {
-  using In = Block<kTokens>;
-  const std::byte* row;  // To order next.
-  size_t step;
-  int left;       // Rows to order.
-  int ahead = 0;  // Rows ordered ahead; after RunAhead at least 1.
+// A block's rows come in turns: the first gate_slots rows in the gate slots,
+// the next list_slots in those of the list ring, which has no use for them yet,
+// the rest in the gate slots again and again. Warp w takes the rows of slots w,
+// w + gate_warps, ... in every turn.
 
-  __device__ void Order(const FusedBulkParams& p, void* slot, uint64_t* full) {
-    if (left == 0) return;
-    CopyBulk(slot, row, p.row_bytes, full);
-    row += step;
-    --left;
-  }
+// What lane 0 of a gate warp orders before the hidden states are there.
+template <int kTokens>
+class FirstRows {
+  using In = Block<kTokens>;
+
+ public:
   __device__ void Start(const FusedBulkParams& p, int warp, int rows) {
+    end_ = min(rows, p.gate_slots + p.list_slots);
+    next_ = warp;
     auto& head = In::head();
-    row = Row(p.gate_proj, p, warp);
-    step = static_cast<size_t>(kGateWarps) * gridDim.x * p.row_bytes;
-    left = (rows - warp + kGateWarps - 1) / kGateWarps;
-    InitBarrier(&head.gate_full[warp], 1);
-    for (int slot = warp; slot < p.ahead_slots; slot += kGateWarps) {
+    for (int slot = warp; slot < p.gate_slots; slot += p.gate_warps) {
+      InitBarrier(&head.gate_full[slot], 1);
+    }
+    for (int slot = warp; slot < p.list_slots; slot += p.gate_warps) {
       InitBarrier(&head.ahead_full[slot], 1);
     }
     PublishBarriers();
-    if (warp < p.ahead_rows) OrderAhead(p, warp);
+    // Barriers of other warps' slots may not be there yet.
+    while (next_ < min(min(p.ahead_rows, p.gate_slots), end_)) {
+      Order(p, warp);
+    }
   }
-  // Until the hidden states have come, fills the block's slots with its first
-  // rows, in turn with the other warps and few at a time: what other blocks
-  // still have to store and to load for those hidden states would have to queue
-  // behind them.
-  __device__ void RunAhead(const FusedBulkParams& p, int warp) {
-    while (!HasEnded(&In::head().hidden_full, 0)) {
-      const int i = warp + ahead * kGateWarps;
-      if (left > 0 && i < kGateWarps + p.ahead_slots &&
-          HasEnded(FullAhead(i - p.ahead_rows), 0)) {
-        OrderAhead(p, i);
+  // In turn with the other warps and few at a time until the hidden states have
+  // come: what they still wait for would have to queue behind more.
+  __device__ void Finish(const FusedBulkParams& p, int warp) {
+    while (next_ < end_) {
+      if (next_ < p.ahead_rows || HasEnded(&In::head().hidden_full, 0) ||
+          HasEnded(Full(p, next_ - p.ahead_rows), 0)) {
+        Order(p, warp);
       }
     }
-    if (ahead == 0) OrderAhead(p, warp);
   }
-  // Of the block's row i, ordered ahead.
-  __device__ static uint64_t* FullAhead(int i) {
+
+ private:
+  __device__ static uint64_t* Full(const FusedBulkParams& p, int i) {
     auto& head = In::head();
-    return i < kGateWarps ? &head.gate_full[i]
-                          : &head.ahead_full[i - kGateWarps];
+    return i < p.gate_slots ? &head.gate_full[i]
+                            : &head.ahead_full[i - p.gate_slots];
   }
-  __device__ void OrderAhead(const FusedBulkParams& p, int i) {
-    Order(
-        p,
-        i < kGateWarps ? In::GateSlot(p, i) : In::AheadSlot(p, i - kGateWarps),
-        FullAhead(i));
-    ++ahead;
+  __device__ void Order(const FusedBulkParams& p, int warp) {
+    std::byte* slot = next_ < p.gate_slots
+                          ? In::GateSlot(p, next_)
+                          : In::ListSlot(p, next_ - p.gate_slots);
+    CopyBulk(slot, Row(p.gate_proj, p, next_), p.row_bytes, Full(p, next_));
+    const bool in_gate_slot = next_ < p.gate_slots;
+    next_ += p.gate_warps;
+    if (in_gate_slot && next_ >= p.gate_slots) next_ = p.gate_slots + warp;
   }
+
+  int next_;  // Row, of this warp.
+  int end_;
 };
+
+// Leaves the scores of row i, which `full` announces in `slot`, and then has
+// row `next` copied there, if there is one.
+template <typename T, int kTokens>
+__device__ void ScoreRow(const FusedBulkParams& p, int i, std::byte* slot,
+                         uint64_t* full, uint32_t parity, int next, int rows) {
+  using In = Block<kTokens>;
+  auto& head = In::head();
+  Wait(full, parity);
+  float scores[kTokens];
+  DotRow<T>(In::Operands(p, slot), scores);
+  __syncwarp();
+  if (threadIdx.x % kWarp != 0) return;
+  if (next < rows) {
+    CopyBulk(slot, Row(p.gate_proj, p, next), p.row_bytes, full);
+  }
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) head.scores[t][i] = scores[t];
+  Arrive(&head.round_done[i / kRoundRows]);
+}
 
 template <typename T, int kTokens>
 __device__ void RunGateWarp(const FusedBulkParams& p,
-                            GateOrders<kTokens>& orders, int warp, int rows) {
+                            FirstRows<kTokens>& first_rows, int warp,
+                            int rows) {
   using In = Block<kTokens>;
   auto& head = In::head();
-  const int lane = threadIdx.x % kWarp;
-  if (lane == 0) orders.RunAhead(p, warp);
-  const int ahead = __shfl_sync(kAllLanes, orders.ahead, 0);
-  // Ahead slots below this hold a row of this warp.
-  const int ahead_end = warp + (ahead - 1) * kGateWarps;
-  for (int slot = ahead_end; slot < p.list_slots; slot += kGateWarps) {
-    Arrive(&head.list_empty[slot]);
-  }
+  if (threadIdx.x % kWarp == 0) first_rows.Finish(p, warp);
+  __syncwarp();
   Wait(&head.hidden_full, 0);
   uint32_t parity = 0;
-  int round = 0;
-  for (int i = warp; i < rows; i += kGateWarps, ++round) {
-    const int slot = i - kGateWarps;
-    const bool is_ahead = slot >= 0 && slot < ahead_end;
-    std::byte* row = is_ahead ? In::AheadSlot(p, slot) : In::GateSlot(p, warp);
-    if (is_ahead) {
-      Wait(&head.ahead_full[slot], 0);
-    } else {
-      Wait(&head.gate_full[warp], parity);
-      parity ^= 1;
+  int first = 0;  // Row of the turn.
+  for (int turn = 0; turn < 2 || first < rows; ++turn) {
+    const bool ahead = turn == 1;
+    const int slots = ahead ? p.list_slots : p.gate_slots;
+    // From a slot's row to the one that comes there next.
+    const int step = turn == 0 ? p.gate_slots + p.list_slots : p.gate_slots;
+    for (int slot = warp; slot < slots; slot += p.gate_warps) {
+      const int i = first + slot;
+      if (i < rows) {
+        ScoreRow<T, kTokens>(
+            p, i, ahead ? In::ListSlot(p, slot) : In::GateSlot(p, slot),
+            ahead ? &head.ahead_full[slot] : &head.gate_full[slot],
+            ahead ? 0 : parity, ahead ? rows : i + step, rows);
+      }
+      if (ahead) Arrive(&head.list_empty[slot]);
     }
-    float scores[kTokens];
-    DotRow<T>(In::Operands(p, row), scores);
-    __syncwarp();
-    if (is_ahead && slot < p.list_slots) Arrive(&head.list_empty[slot]);
-    if (lane != 0) continue;
-    if (!is_ahead) orders.Order(p, row, &head.gate_full[warp]);
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) head.scores[t][i] = scores[t];
-    Arrive(&head.round_done[round]);
+    if (!ahead) parity ^= 1;
+    first += slots;
   }
 }
 

@@ -3,8 +3,10 @@
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_LIST_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_LIST_CUH_
 
+#include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/fused_bulk_block.cuh"
+#include "kernels/cuda/fused_bulk_fetch.cuh"
 
 #if __CUDA_ARCH__ >= 900
 
@@ -15,16 +17,17 @@ template <int kTokens>
 __device__ void InitHead(const FusedBulkParams& p, int rows) {
   auto& head = Block<kTokens>::head();
   const int lane = threadIdx.x % kWarp;
-  for (int r = lane; r * kGateWarps < rows; r += kWarp) {
-    InitBarrier(&head.round_done[r], min(kGateWarps, rows - r * kGateWarps));
+  if (lane == 0) {
+    head.launch = EnterLaunch(p);
+    InitBarrier(&head.hidden_full, kSumThreads);
+    head.zero_pack = make_uint4(0, 0, 0, 0);
+  }
+  for (int r = lane; r * kRoundRows < rows; r += kWarp) {
+    InitBarrier(&head.round_done[r], min(kRoundRows, rows - r * kRoundRows));
   }
   if (lane < p.list_slots) {
     InitBarrier(&head.list_full[lane], 2);
     InitBarrier(&head.list_empty[lane], kWarp);
-  }
-  if (lane == 0) {
-    InitBarrier(&head.hidden_full, 1);
-    head.zero_pack = make_uint4(0, 0, 0, 0);
   }
   PublishBarriers();
 }
@@ -53,7 +56,7 @@ struct ListOrders {
   __device__ void Copy(const FusedBulkParams& p, const std::byte* row,
                        const float (&scores)[kTokens]) const {
     auto& head = Block<kTokens>::head();
-    CopyBulk(Block<kTokens>::AheadSlot(p, place.slot), row, p.row_bytes,
+    CopyBulk(Block<kTokens>::ListSlot(p, place.slot), row, p.row_bytes,
              &head.list_full[place.slot]);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
@@ -82,16 +85,13 @@ template <int kTokens>
 __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
   auto& head = Block<kTokens>::head();
   const int lane = threadIdx.x % kWarp;
-  if (lane == 0) {
-    CopyBulk(Block<kTokens>::Hidden(p), p.hidden_states, p.tokens * p.row_bytes,
-             &head.hidden_full);
-  }
+  if (lane == 0) AllowSuccessor();
   ListOrders<kTokens> orders;
   int active[1 + kTokens] = {};  // As in FusedTokensParams.
   int round = 0;
-  for (int first = 0; first < rows; first += kGateWarps, ++round) {
+  for (int first = 0; first < rows; first += kRoundRows, ++round) {
     Wait(&head.round_done[round], 0);
-    const bool exists = lane < min(kGateWarps, rows - first);
+    const bool exists = lane < min(kRoundRows, rows - first);
     unsigned masks[kTokens];
     unsigned mask = 0;
 #pragma unroll
@@ -114,6 +114,7 @@ __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
       orders.Order(p, Row(p.down_proj, p, first + i), scores);
     }
   }
+  AwaitPredecessor();
   if (lane == 0) {
 #pragma unroll
     for (int i = 0; i <= kTokens; ++i) {

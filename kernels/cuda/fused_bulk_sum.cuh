@@ -3,6 +3,7 @@
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_SUM_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_SUM_CUH_
 
+#include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/fused_bulk_block.cuh"
 
 #if __CUDA_ARCH__ >= 900
@@ -15,7 +16,7 @@ template <typename T, int kTokens, int kPacks>
 __device__ void DotBySumWarps(const DotOperands& in, int turn,
                               float (&dots)[kTokens]) {
   auto& up_sums = Block<kTokens>::head().up_sums[turn];
-  const int thread = threadIdx.x - kGateWarps * kWarp;
+  const int thread = threadIdx.x;
   WarpDot<T, kTokens> dot;
 #pragma unroll(kTokens == 1 && kPacks <= 5 ? kPacks : 2)
   for (int k = 0; k < kPacks; ++k) dot.Add(in, thread / kWarp + k * kSumWarps);
@@ -24,7 +25,7 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
     const float sum = dot.Sum(t);
     if (thread % kWarp == 0) up_sums[thread / kWarp][t] = sum;
   }
-  asm volatile("bar.sync 1, %0;" ::"n"(kSumThreads) : "memory");
+  SyncSumWarps();
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     dots[t] = (up_sums[0][t] + up_sums[1][t]) + (up_sums[2][t] + up_sums[3][t]);
@@ -39,7 +40,7 @@ struct DownSums {
 
   __device__ void Add(const std::byte* row, const float (&h)[kTokens],
                       int packs) {
-    const int thread = threadIdx.x - kGateWarps * kWarp;
+    const int thread = threadIdx.x;
 #pragma unroll
     for (int k = 0; k < kPacks; ++k) {
       const int at = thread + k * kSumThreads;
@@ -60,7 +61,7 @@ struct DownSums {
   // To the block's part of a token. Lanes exchange halves of packs, so that
   // what a warp stores at once lies side by side.
   __device__ void Store(float* part, int token, int packs) const {
-    const int thread = threadIdx.x - kGateWarps * kWarp;
+    const int thread = threadIdx.x;
     const int lane = thread % kWarp;
 #pragma unroll
     for (int k = 0; k < kPacks; ++k) {
@@ -90,7 +91,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
   const int packs = p.row_bytes / kPackBytes;
   DownSums<T, kTokens, kPacks> sums;
   RingPlace place;
-  const auto row = [&] { return Block<kTokens>::AheadSlot(p, place.slot); };
+  const auto row = [&] { return Block<kTokens>::ListSlot(p, place.slot); };
   const auto release = [&] {
     FreeListSlot(place.slot);
     place.Advance(p.list_slots);
@@ -117,6 +118,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
     if (any) sums.Add(row(), h, packs);
     release();
   }
+  AwaitPredecessor();
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     sums.Store(p.parts + (static_cast<size_t>(blockIdx.x) * kTokens + t) *

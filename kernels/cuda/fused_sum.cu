@@ -60,17 +60,10 @@ struct SumParams : FusedSumParams {
   int quads;  // Of a block.
 };
 
-// A block has some columns of one token. Threads side by side take columns side
-// by side, and groups of such threads take parts in turn. The last block counts
-// the active neurons instead.
-__global__ void __launch_bounds__(kThreads, kMinBlocks)
-    FusedSum(const __grid_constant__ SumParams p) {
+// Threads side by side take columns side by side, and groups of such threads
+// take parts in turn. The first group, in the first warp, stores.
+__device__ void SumColumns(const SumParams& p) {
   __shared__ float4 sums[kThreads];
-  WaitForPredecessor();
-  if (blockIdx.x + 1 == gridDim.x) {
-    SumActive(p);
-    return;
-  }
   const int thread = static_cast<int>(threadIdx.x);
   const int groups = kThreads / p.quads;
   const int group = thread / p.quads;
@@ -101,6 +94,32 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
   if (group > 0 || !exists) return;
   for (int g = 1; g < groups; ++g) AddQuad(&sum, sums[g * p.quads + place]);
   Store(p, token, quad, sum);
+}
+
+// Tells the host when what all blocks stored is there. By the first warp, which
+// stored this block's.
+__device__ void Announce(const SumParams& p) {
+  __syncwarp();
+  if (threadIdx.x != 0) return;
+  __threadfence_system();
+  if (atomicAdd(&p.state->sums_done, 1) + 1 < static_cast<int>(gridDim.x))
+    return;
+  p.state->sums_done = 0;
+  __threadfence_system();
+  *static_cast<volatile int*>(p.done) = 1;
+}
+
+// A block has some columns of one token; the last one counts the active neurons
+// instead.
+__global__ void __launch_bounds__(kThreads, kMinBlocks)
+    FusedSum(const __grid_constant__ SumParams p) {
+  WaitForPredecessor();
+  if (blockIdx.x + 1 == gridDim.x) {
+    SumActive(p);
+  } else {
+    SumColumns(p);
+  }
+  if (p.done != nullptr && threadIdx.x < kWarp) Announce(p);
 }
 
 }  // namespace

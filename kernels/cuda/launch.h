@@ -190,17 +190,32 @@ cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
 // Most tokens that all steps in one kernel can be for.
 constexpr int kOneKernelTokens = 2;
 
+// Places that launches of LaunchFusedBulk use in turn.
+constexpr int kPassedSets = 4;
+// What fused launches of a stream know of each other; all 0 before the first.
+struct FusedState {
+  unsigned long long blocks_begun;  // Of all launches of LaunchFusedBulk.
+  alignas(128) int sums_done;       // Blocks of this launch of LaunchFusedSum.
+};
+
 // All steps for one token or a few, in one kernel: each block takes the neurons
 // that it counts to and leaves its part of the output. LaunchFusedSum adds the
 // parts. What a token gets does not depend on the others.
 struct FusedTokensParams {
-  const void* hidden_states;  // [tokens, hidden]
-  const void* gate_proj;      // [n, hidden]
-  const void* up_proj;        // [n, hidden]
-  const void* down_proj;      // [n, hidden], transposed from the checkpoint
+  // [tokens, hidden]. LaunchFusedBulk: on the device or page-locked, 16-byte
+  // aligned, and there when the launch is queued; no kernel before it in the
+  // stream may write them.
+  const void* hidden_states;
+  const void* gate_proj;  // [n, hidden]
+  const void* up_proj;    // [n, hidden]
+  const void* down_proj;  // [n, hidden], transposed from the checkpoint
   float* parts;  // [FusedBlocks(), tokens, part_stride], 16-byte aligned
   int* active;   // [FusedBlocks(), 1 + tokens]: of a block's neurons, those of
                  // the union, then of each token
+  // LaunchFusedBulk, the same in all launches of a stream:
+  void* passed;  // [kPassedSets, kOneKernelTokens, hidden] of 4 bytes, 16-byte
+                 // aligned, 0 before the first
+  FusedState* state;
   int part_stride;  // >= hidden_size, a multiple of 4
   int hidden_size;
   int intermediate_size;
@@ -234,6 +249,8 @@ struct FusedSumParams {
                        // 16-byte aligned where there is more than one
   int* counters;  // [1 + tokens]: active neurons, of the union, then of each
                   // token; as above
+  int* done;      // [1], page-locked: becomes 1 when both are there; or null
+  FusedState* state;
   int blocks;
   int part_stride;
   int hidden_size;

@@ -93,14 +93,27 @@ absl::Status CaseTimer::TimeFused() {
 }
 
 absl::Status CaseTimer::TimeFusedTokens() {
-  const size_t hidden_size = model_.cuda_model().config.hidden_size;
+  const cuda::CudaModel& cuda_model = model_.cuda_model();
+  const size_t hidden_size = cuda_model.config.hidden_size;
+  const size_t input_bytes =
+      tokens_ * hidden_size * DataTypeBytes(cuda_model.config.weights_dtype);
+  // As in a lane.
+  auto input = cuda::NewPinnedMemory(input_bytes);
+  if (!input.ok()) return input.status();
   auto output = cuda::NewDeviceMemory(tokens_ * hidden_size * sizeof(float));
   if (!output.ok()) return output.status();
   auto counters = cuda::NewDeviceMemory((1 + tokens_) * sizeof(int));
   if (!counters.ok()) return counters.status();
+  absl::Status status =
+      cuda::ToStatus(cudaMemcpy(input->get(), steps_.hidden_states(),
+                                input_bytes, cudaMemcpyDeviceToHost),
+                     "reading the hidden states");
+  if (!status.ok()) return status;
+  const cuda::CudaSteps::FusedBuffers buffers = {
+      input->get(), reinterpret_cast<float*>(output->get()),
+      reinterpret_cast<int*>(counters->get()), nullptr};
   return Time(&times_.fused, [&](const CudaLayer& layer) {
-    return steps_.Fused(layer, tokens_, reinterpret_cast<float*>(output->get()),
-                        reinterpret_cast<int*>(counters->get()));
+    return steps_.Fused(layer, tokens_, buffers);
   });
 }
 
