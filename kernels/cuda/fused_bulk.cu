@@ -30,7 +30,9 @@ template <int kTokens, int kPacks>
 struct Form {
   static constexpr bool kShares = kTokens * kPacks <= 4;
   static constexpr int kBlocks = kShares ? 2 : 1;
-  static constexpr int kGateWarps = kShares ? 4 : kTokens == 1 ? 6 : 8;
+  static constexpr int kGateWarps = kShares                       ? 4
+                                    : kTokens == 2 && kPacks <= 4 ? 8
+                                                                  : 6;
   static constexpr int kThreads = (kFirstGateWarp + kGateWarps) * kWarp;
   static constexpr int kSharedBytes = (kShares ? 110 : 220) << 10;
 };
@@ -120,7 +122,8 @@ Slots BlockSlots(int hidden_size) {
   using F = Form<kTokens, kPacks>;
   const int rows = (F::kSharedBytes - kHeadBytes<kTokens>) / (2 * hidden_size);
   const int slots = rows - kTokens;
-  const int list = std::clamp(slots / 3, kMinListSlots, kMaxListSlots);
+  const int list = std::clamp(std::max(slots / 3, slots - 2 * F::kGateWarps),
+                              kMinListSlots, kMaxListSlots);
   return {std::min(slots - list, kMaxGateSlots), list};
 }
 

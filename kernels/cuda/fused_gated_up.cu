@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/batch_products.cuh"
+#include "kernels/cuda/clear.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
 #include "kernels/cuda/split_gated.cuh"
@@ -115,12 +116,7 @@ class Block {
       shared_.token_counts[t] = 0;
     }
     WaitForPredecessor();
-    const int thread = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
-    const int threads = static_cast<int>(gridDim.x) * kThreads;
-    for (int i = thread; i < p_.next_count; i += threads) {
-      p_.next_counters[i] = 0;
-    }
-    for (int i = thread; i < p_.output_size; i += threads) p_.output[i] = 0;
+    ClearForBatch<kThreads>(p_, p_.output_size);
   }
 
   // Lists the active rows and counts them.

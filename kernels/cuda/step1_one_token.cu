@@ -1,6 +1,7 @@
 // Step 1 for one token, and the list of its active neurons.
 #include <algorithm>
 
+#include "kernels/cuda/clear.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/one_token_rows.cuh"
 
@@ -27,15 +28,13 @@ class Block {
 
   __device__ void Run() {
     const int end = FirstOf(blockIdx.x + 1);
-    bool begun = false;
-    for (int first = FirstOf(blockIdx.x); first < end;
-         first += Rows::kMaxRows) {
+    const int begin = FirstOf(blockIdx.x);
+    for (int first = begin; first < end; first += Rows::kMaxRows) {
       const int count = min(Rows::kMaxRows, end - first);
       const auto neuron_of = [&](int row) { return first + row; };
       typename Rows::Weights weights;
       rows_.Load(count, neuron_of, weights);
-      if (!begun) Begin();
-      begun = true;
+      if (first == begin) Begin();
       rows_.Multiply(count, neuron_of, weights);
       __syncthreads();
       List(first, count);
@@ -54,13 +53,7 @@ class Block {
     // Not before: the successor reads the hidden states before it waits.
     AllowSuccessor();
     rows_.FetchHiddenStates(p_.hidden_states);
-    const int thread =
-        static_cast<int>(blockIdx.x * Rows::kThreads + threadIdx.x);
-    const int threads = static_cast<int>(gridDim.x) * Rows::kThreads;
-    for (int i = thread; i < p_.next_count; i += threads) {
-      p_.next_counters[i] = 0;
-    }
-    for (int i = thread; i < p_.hidden_size; i += threads) p_.output[i] = 0;
+    ClearForBatch<Rows::kThreads>(p_, p_.hidden_size);
     AwaitCopies<0>();
     __syncthreads();
   }

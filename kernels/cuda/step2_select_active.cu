@@ -1,3 +1,4 @@
+#include "kernels/cuda/clear.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
@@ -8,21 +9,13 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kLoads = 16;  // Scores in flight at once in each thread.
 
-__device__ void Clear(int* first, int count) {
-  for (int i = blockIdx.x * kThreads + threadIdx.x; i < count;
-       i += gridDim.x * kThreads) {
-    first[i] = 0;
-  }
-}
-
 // One thread a neuron.
 __global__ void __launch_bounds__(kThreads)
     SelectActive(const SelectActiveParams p) {
   extern __shared__ int token_count[];  // [tokens]
   WaitForPredecessor();
   for (int t = threadIdx.x; t < p.tokens; t += kThreads) token_count[t] = 0;
-  Clear(p.next_counters, p.next_count);
-  Clear(reinterpret_cast<int*>(p.output), p.output_size);
+  ClearForBatch<kThreads>(p, p.output_size);
   __syncthreads();
 
   const int neuron = blockIdx.x * kThreads + threadIdx.x;

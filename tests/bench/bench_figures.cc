@@ -27,6 +27,12 @@ Figures Derive(const CaseTimes& times, double union_density,
     figures.to_floor = figures.sparse_us / figures.floor_us;
     figures.to_dense = figures.dense_us / figures.sparse_us;
   }
+  if (times.step2 > 0) figures.step2_to_dense = times.dense_step2 / times.step2;
+  if (times.step3 > 0) {
+    figures.step3_to_dense =
+        Faster(times.dense_step3_transposed, times.dense_step3_natural) /
+        times.step3;
+  }
   return figures;
 }
 

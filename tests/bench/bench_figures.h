@@ -10,16 +10,20 @@ namespace sparse_ffn::bench {
 
 // Microseconds a layer; 0 where not measured. Device time, but for the last.
 struct CaseTimes {
-  double gate = 0;   // Step 1.
-  double step2 = 0;  // What it adds to step 1,
-  double step3 = 0;  // and what it adds to both.
+  double gate = 0;  // Each of the three steps alone.
+  double step2 = 0;
+  double step3 = 0;
   double steps = 0;  // All three.
   double fused = 0;
-  double product = 0;           // Of the dense path, with gate_proj.
-  double dense_up = 0;          // With the element-wise kernel.
-  double dense_transposed = 0;  // The whole, with down_proj as it is stored,
-  double dense_natural = 0;     // and with down_proj as checkpoints have it.
-  double host_to_host = 0;      // As the server runs sparse batches.
+  // Of the dense path. Transposed: with down_proj as it is stored; natural: as
+  // checkpoints have it.
+  double product = 0;      // With gate_proj.
+  double dense_step2 = 0;  // With up_proj, and the element-wise kernel.
+  double dense_step3_transposed = 0;
+  double dense_step3_natural = 0;
+  double dense_transposed = 0;  // The whole.
+  double dense_natural = 0;
+  double host_to_host = 0;  // As the server runs sparse batches.
 };
 
 // 0 where a time that it takes was not measured.
@@ -33,6 +37,8 @@ struct Figures {
   double read_share = 0;        // That, of the plain read bandwidth.
   double to_floor = 0;          // sparse_us / floor_us
   double to_dense = 0;          // dense_us / sparse_us
+  double step2_to_dense = 0;    // Likewise, of a step alone.
+  double step3_to_dense = 0;
 };
 
 // `read_bandwidth` in bytes a second.

@@ -1,5 +1,7 @@
 #include "tests/bench/bench_masks.h"
 
+#include <algorithm>
+#include <cmath>
 #include <random>
 
 #include "absl/status/status.h"
@@ -18,6 +20,16 @@ double UnionDensity(const Masks& masks, size_t n) {
     }
   }
   return static_cast<double>(active) / static_cast<double>(n * masks.size());
+}
+
+int TypicalLayer(const Masks& masks, size_t n) {
+  const double mean = UnionDensity(masks, n);
+  std::vector<double> distances;
+  for (const std::vector<uint8_t>& mask : masks) {
+    distances.push_back(std::abs(UnionDensity({mask}, n) - mean));
+  }
+  const auto least = std::min_element(distances.begin(), distances.end());
+  return static_cast<int>(least - distances.begin());
 }
 
 Masks RandomMasks(int layers, int tokens, size_t n, double sparsity) {

@@ -27,6 +27,9 @@ absl::StatusOr<Masks> ReplayedMasks(const NpyArray& rows, int layers,
 // Share of neurons active for at least one token, mean over the layers.
 double UnionDensity(const Masks& masks, size_t n);
 
+// The layer whose share is nearest to that mean; of equals the first.
+int TypicalLayer(const Masks& masks, size_t n);
+
 }  // namespace sparse_ffn::bench
 
 #endif  // SPARSE_FFN_TESTS_BENCH_BENCH_MASKS_H_

@@ -24,7 +24,7 @@ struct Options {
   std::vector<double> sparsities = {0, 0.6698, 0.893, 0.98};
   std::vector<int> tokens = {1};
   std::string replay;
-  int layers = 12;
+  int layers = 30;
   int verify = 0;
   std::string json;
   std::string label;

@@ -20,9 +20,9 @@ std::string TimedCase::Key() const {
 std::string TableHeader() {
   std::string header = absl::StrFormat("%-13s %-8s %-9s %4s %7s", "preset",
                                        "dtype", "sparsity", "tok", "union");
-  for (const char* name :
-       {"gate", "step2", "step3", "steps", "fused", "product", "dense", "floor",
-        "MB", "TB/s", "% of bw", "/floor", "vs dns", "h2h"}) {
+  for (const char* name : {"gate", "step2", "step3", "steps", "fused",
+                           "product", "dense", "floor", "MB", "TB/s", "% of bw",
+                           "/floor", "vs dns", "2 vs d", "3 vs d", "h2h"}) {
     absl::StrAppendFormat(&header, " %7s", name);
   }
   return header + "\n";
@@ -41,7 +41,9 @@ std::string TableRow(const TimedCase& timed) {
   }
   absl::StrAppend(&row, Cell(7, 2, f.bytes_per_second / 1e12),
                   Cell(7, 1, 100 * f.read_share), Cell(7, 2, f.to_floor),
-                  Cell(7, 2, f.to_dense), Cell(7, 1, t.host_to_host), "\n");
+                  Cell(7, 2, f.to_dense), Cell(7, 2, f.step2_to_dense),
+                  Cell(7, 2, f.step3_to_dense), Cell(7, 1, t.host_to_host),
+                  "\n");
   return row;
 }
 
@@ -62,7 +64,9 @@ nlohmann::json CaseJson(const TimedCase& timed) {
   add("fused_us", t.fused);
   add("product_us", t.product);
   add("dense_us", f.dense_us);
-  add("dense_up_us", t.dense_up);
+  add("dense_step2_us", t.dense_step2);
+  add("dense_step3_transposed_us", t.dense_step3_transposed);
+  add("dense_step3_natural_us", t.dense_step3_natural);
   add("dense_transposed_us", t.dense_transposed);
   add("dense_natural_us", t.dense_natural);
   add("host_to_host_us", t.host_to_host);
@@ -72,6 +76,8 @@ nlohmann::json CaseJson(const TimedCase& timed) {
   add("share_of_read_bandwidth", f.read_share);
   add("ratio_to_floor", f.to_floor);
   add("ratio_to_dense", f.to_dense);
+  add("step2_ratio_to_dense", f.step2_to_dense);
+  add("step3_ratio_to_dense", f.step3_to_dense);
   return entry;
 }
 

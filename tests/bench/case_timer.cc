@@ -30,7 +30,7 @@ class CaseTimer {
   absl::Status DenseGate(const CudaLayer& layer) const {
     return steps_.DenseGate(layer, tokens_);
   }
-  absl::Status SparseUp(const CudaLayer& layer) const;
+  absl::Status Sparse(const CudaLayer& layer) const;
   absl::Status DenseGated(const CudaLayer& layer) const;
 
   TimedModel& model_;
@@ -46,13 +46,14 @@ absl::Status CaseTimer::Time(double* microseconds, const Work& work) {
   return absl::OkStatus();
 }
 
-// Up to the end of step 2.
-absl::Status CaseTimer::SparseUp(const CudaLayer& layer) const {
+absl::Status CaseTimer::Sparse(const CudaLayer& layer) const {
   absl::Status status = Gate(layer);
   status.Update(steps_.SparseUp(layer, tokens_));
+  status.Update(steps_.SparseDown(layer, tokens_));
   return status;
 }
 
+// Up to the end of step 2.
 absl::Status CaseTimer::DenseGated(const CudaLayer& layer) const {
   absl::Status status = DenseGate(layer);
   status.Update(steps_.DenseUp(layer, tokens_));
@@ -64,17 +65,18 @@ absl::Status CaseTimer::TimeGate() {
               [this](const CudaLayer& layer) { return Gate(layer); });
 }
 
+// Alone, steps 2 and 3 have the active neurons of one layer, and the weights of
+// all in turn.
 absl::Status CaseTimer::TimeSteps() {
-  double up = 0;
-  absl::Status status =
-      Time(&up, [this](const CudaLayer& layer) { return SparseUp(layer); });
-  status.Update(Time(&times_.steps, [this](const CudaLayer& layer) {
-    absl::Status queued = SparseUp(layer);
-    queued.Update(steps_.SparseDown(layer, tokens_));
-    return queued;
+  absl::Status status = Gate(model_.typical_layer());
+  status.Update(Time(&times_.step2, [this](const CudaLayer& layer) {
+    return steps_.SparseUp(layer, tokens_);
   }));
-  times_.step2 = up - times_.gate;
-  times_.step3 = times_.steps - up;
+  status.Update(Time(&times_.step3, [this](const CudaLayer& layer) {
+    return steps_.SparseDown(layer, tokens_);
+  }));
+  status.Update(Time(&times_.steps,
+                     [this](const CudaLayer& layer) { return Sparse(layer); }));
   return status;
 }
 
@@ -118,12 +120,20 @@ absl::Status CaseTimer::TimeFusedTokens() {
 }
 
 absl::Status CaseTimer::TimeDense() {
-  double up = 0;
   absl::Status status = Time(&times_.product, [this](const CudaLayer& layer) {
     return DenseGate(layer);
   });
+  status.Update(Time(&times_.dense_step2, [this](const CudaLayer& layer) {
+    return steps_.DenseUp(layer, tokens_);
+  }));
   status.Update(
-      Time(&up, [this](const CudaLayer& layer) { return DenseGated(layer); }));
+      Time(&times_.dense_step3_transposed, [this](const CudaLayer& layer) {
+        return steps_.DenseDown(layer, tokens_);
+      }));
+  status.Update(
+      Time(&times_.dense_step3_natural, [this](const CudaLayer& layer) {
+        return model_.NaturalDown(layer, tokens_);
+      }));
   status.Update(Time(&times_.dense_transposed, [this](const CudaLayer& layer) {
     absl::Status queued = DenseGated(layer);
     queued.Update(steps_.DenseDown(layer, tokens_));
@@ -134,7 +144,6 @@ absl::Status CaseTimer::TimeDense() {
     queued.Update(model_.NaturalDown(layer, tokens_));
     return queued;
   }));
-  times_.dense_up = up - times_.product;
   return status;
 }
 

@@ -86,6 +86,7 @@ absl::Status TimedModel::NaturalDown(const CudaLayer& layer, int tokens) const {
 
 absl::Status TimedModel::Prepare(int tokens, const Masks& masks) {
   const int hidden = static_cast<int>(hidden_);
+  typical_ = TypicalLayer(masks, n_);
   auto mask = cuda::NewDeviceMemory(masks[0].size());
   if (!mask.ok()) return mask.status();
   absl::Status status = ToStatus(

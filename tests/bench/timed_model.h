@@ -48,6 +48,8 @@ class TimedModel {
   absl::Status NaturalDown(const cuda::CudaLayer& layer, int tokens) const;
 
   // Lanes of it may be made; not while they run are its forms changed.
+  // The one whose share of active neurons is nearest to the mean.
+  const cuda::CudaLayer& typical_layer() { return model_.layers[typical_]; }
   cuda::CudaModel& cuda_model() { return model_; }
   cuda::CudaSteps& steps() { return *steps_; }
   int layers() const { return static_cast<int>(model_.layers.size()); }
@@ -66,6 +68,7 @@ class TimedModel {
   const size_t n_;
   const size_t hidden_;
   const bool half_;
+  int typical_ = 0;
   cuda::Stream stream_;
   cuda::CudaModel model_;
   std::unique_ptr<cuda::CudaSteps> steps_;

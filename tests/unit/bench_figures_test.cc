@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/bench/bench_masks.h"
 #include "tests/bench/bench_options.h"
 #include "tests/bench/case_report.h"
 
@@ -39,6 +40,33 @@ TEST(BenchFiguresTest, RatiosAreThoseOfTheFasterWays) {
   EXPECT_DOUBLE_EQ(figures.read_share, 0.75);
   EXPECT_DOUBLE_EQ(figures.to_floor, 40.0 / 30);
   EXPECT_DOUBLE_EQ(figures.to_dense, 2.5);
+}
+
+TEST(BenchFiguresTest, StepsAloneAreComparedWithTheirOwnProducts) {
+  CaseTimes times;
+  times.step2 = 5;
+  times.step3 = 4;
+  times.dense_step2 = 26;
+  times.dense_step3_transposed = 25;
+  times.dense_step3_natural = 24;
+  Figures figures = Derive(times, 0.25, kMatrixBytes, kBandwidth);
+  EXPECT_DOUBLE_EQ(figures.step2_to_dense, 5.2);
+  EXPECT_DOUBLE_EQ(figures.step3_to_dense, 6);
+  times.step2 = 0;
+  times.dense_step3_natural = 0;
+  figures = Derive(times, 0.25, kMatrixBytes, kBandwidth);
+  EXPECT_EQ(figures.step2_to_dense, 0);
+  EXPECT_DOUBLE_EQ(figures.step3_to_dense, 6.25);
+}
+
+TEST(BenchFiguresTest, TheTypicalLayerIsNearestToTheMean) {
+  // Two tokens of four neurons; unions of 1, 4 and 2.
+  const Masks masks = {{1, 0, 0, 0, 1, 0, 0, 0},
+                       {1, 1, 0, 0, 0, 0, 1, 1},
+                       {0, 1, 0, 0, 0, 0, 1, 0}};
+  EXPECT_DOUBLE_EQ(UnionDensity(masks, 4), 7.0 / 12);
+  EXPECT_EQ(TypicalLayer(masks, 4), 2);
+  EXPECT_EQ(TypicalLayer({masks[1], masks[1]}, 4), 0);
 }
 
 TEST(BenchFiguresTest, WhatWasNotMeasuredIsNeitherFastNorARatio) {
