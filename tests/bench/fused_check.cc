@@ -1,9 +1,13 @@
 #include "tests/bench/fused_check.h"
 
+#include <cuda_runtime_api.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -54,6 +58,100 @@ absl::StatusOr<double> CheckBatch(TimedModel* model, FfnLane* lane, int layer,
                    " in steps; relative error ", error));
 }
 
+// Random states for the mask columns below `columns`. Those are a token's own:
+// sums of several could come so near the threshold that rounding decides.
+void FillStates(std::mt19937_64& random, size_t columns, Matrix states) {
+  std::vector<float> state(states.cols);
+  for (size_t token = 0; token < states.rows; ++token) {
+    for (float& value : state) {
+      value =
+          static_cast<float>(static_cast<int32_t>(random() >> 32)) * 0x1p-30F;
+    }
+    std::fill_n(state.begin(), columns, 0.0F);
+    state[token] = 1;
+    Convert(ConstMatrix{state.data(), 1, state.size(), DataType::kFloat32},
+            Matrix{states.row(token), 1, states.cols, states.dtype});
+  }
+}
+
+// Page-locked memory of launches in a row.
+class Row {
+ public:
+  static constexpr int kLaunches = 12;
+
+  Row(TimedModel* model, size_t tokens)
+      : model_(*model), config_(model_.cuda_model().config), tokens_(tokens) {}
+
+  absl::Status Allocate() {
+    const size_t states = kLaunches * input(0).bytes();
+    const size_t values = kLaunches * tokens_ * config_.hidden_size;
+    for (auto [memory, bytes] :
+         {std::pair(&inputs_, states),
+          std::pair(&outputs_, values * sizeof(float)),
+          std::pair(&counters_, kLaunches * kCounters * sizeof(int))}) {
+      auto made = cuda::NewPinnedMemory(bytes);
+      if (!made.ok()) return made.status();
+      *memory = *std::move(made);
+    }
+    return absl::OkStatus();
+  }
+  Matrix input(int launch) const {
+    const Matrix first = {inputs_.get(), tokens_, config_.hidden_size,
+                          config_.weights_dtype};
+    return {inputs_.get() + launch * first.bytes(), first.rows, first.cols,
+            first.dtype};
+  }
+  float* output(int launch) const {
+    return reinterpret_cast<float*>(outputs_.get()) +
+           launch * tokens_ * config_.hidden_size;
+  }
+  int* counters(int launch) const {
+    return reinterpret_cast<int*>(counters_.get()) + launch * kCounters;
+  }
+  int layer(int launch) const { return launch % model_.layers(); }
+
+  absl::Status Launch() {
+    absl::Status status;
+    for (int i = 0; i < kLaunches; ++i) {
+      status.Update(model_.steps().Fused(
+          model_.cuda_model().layers.at(layer(i)), static_cast<int>(tokens_),
+          {input(i).data, output(i), counters(i), nullptr}));
+    }
+    status.Update(cuda::ToStatus(cudaDeviceSynchronize(), "launches in a row"));
+    return status;
+  }
+  // `launch`, by a lane.
+  absl::Status CheckAlone(FfnLane* lane, int launch) const {
+    const Matrix states = lane->input(tokens_);
+    std::memcpy(states.data, input(launch).data, states.bytes());
+    auto result = lane->Run(layer(launch), tokens_, Execution::kSparse);
+    if (!result.ok()) return result.status();
+    const FfnStats& stats = result->stats;
+    bool equal = std::memcmp(result->output.data, output(launch),
+                             result->output.bytes()) == 0 &&
+                 stats.union_active_neurons ==
+                     static_cast<uint32_t>(counters(launch)[0]);
+    for (size_t t = 0; t < tokens_; ++t) {
+      equal = equal && stats.active_neurons[t] ==
+                           static_cast<uint32_t>(counters(launch)[1 + t]);
+    }
+    if (equal) return absl::OkStatus();
+    return absl::InternalError(
+        absl::StrCat("launch ", launch, " of a row, layer ", layer(launch),
+                     ", ", tokens_, " tokens: not what it gives alone"));
+  }
+
+ private:
+  static constexpr int kCounters = 4;  // At least; 16-byte aligned.
+
+  TimedModel& model_;
+  const FfnConfig& config_;
+  const size_t tokens_;
+  cuda::PinnedMemory inputs_;
+  cuda::PinnedMemory outputs_;
+  cuda::PinnedMemory counters_;
+};
+
 }  // namespace
 
 absl::StatusOr<double> CheckFused(TimedModel* model, int runs) {
@@ -61,24 +159,11 @@ absl::StatusOr<double> CheckFused(TimedModel* model, int runs) {
   if (!lane.ok()) return lane.status();
   const size_t columns = model->cuda_model().config.max_batch_tokens;
   const size_t most_tokens = std::min(columns, cuda::kMaxOneKernelTokens);
-  const Matrix input = (*lane)->input(most_tokens);
   std::mt19937_64 random(runs);
-  std::vector<float> state(input.cols);
   double worst = 0;
   for (int i = 0; i < runs; ++i) {
     const size_t tokens = 1 + i % most_tokens;
-    for (size_t token = 0; token < tokens; ++token) {
-      for (float& value : state) {
-        value =
-            static_cast<float>(static_cast<int32_t>(random() >> 32)) * 0x1p-30F;
-      }
-      // The columns of the masks: a token's own is in use, and sums of several
-      // could come so near the threshold that rounding decides.
-      std::fill_n(state.begin(), columns, 0.0F);
-      state[token] = 1;
-      Convert({state.data(), 1, state.size(), DataType::kFloat32},
-              {input.row(token), 1, input.cols, input.dtype});
-    }
+    FillStates(random, columns, (*lane)->input(tokens));
     // Layers in turn for each number of tokens.
     const int layer = i / static_cast<int>(most_tokens) % model->layers();
     auto error = CheckBatch(model, lane->get(), layer, tokens);
@@ -87,6 +172,33 @@ absl::StatusOr<double> CheckFused(TimedModel* model, int runs) {
   }
   model->cuda_model().sparse_form = SparseForm::kAuto;
   return worst;
+}
+
+absl::Status CheckFusedInARow(TimedModel* model, int runs) {
+  const size_t columns = model->cuda_model().config.max_batch_tokens;
+  auto lane = cuda::CudaLane::New(model->cuda_model());
+  if (!lane.ok()) return lane.status();
+  std::mt19937_64 random(runs);
+  model->cuda_model().sparse_form = SparseForm::kFused;
+  absl::Status status;
+  for (int tokens = 1;
+       tokens <= static_cast<int>(columns) && status.ok() &&
+       cuda::CudaSteps::UsesFusedBulk(model->cuda_model(), tokens);
+       ++tokens) {
+    Row row(model, tokens);
+    status = row.Allocate();
+    for (int i = 0; i < runs && status.ok(); i += Row::kLaunches) {
+      for (int launch = 0; launch < Row::kLaunches; ++launch) {
+        FillStates(random, columns, row.input(launch));
+      }
+      status.Update(row.Launch());
+      for (int launch = 0; launch < Row::kLaunches && status.ok(); ++launch) {
+        status = row.CheckAlone(lane->get(), launch);
+      }
+    }
+  }
+  model->cuda_model().sparse_form = SparseForm::kAuto;
+  return status;
 }
 
 }  // namespace sparse_ffn::bench

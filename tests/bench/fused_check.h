@@ -1,7 +1,9 @@
-// The fused kernel against the three steps, which other code computes.
+// The fused kernel against the three steps, which other code computes, and
+// launches of it in a row against those alone.
 #ifndef SPARSE_FFN_TESTS_BENCH_FUSED_CHECK_H_
 #define SPARSE_FFN_TESTS_BENCH_FUSED_CHECK_H_
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "tests/bench/timed_model.h"
 
@@ -12,6 +14,11 @@ namespace sparse_ffn::bench {
 // relative error; INTERNAL where they differ by more than rounding, or in the
 // number of active neurons.
 absl::StatusOr<double> CheckFused(TimedModel* model, int runs);
+
+// The same batches through launches in a row, none of which waits for the one
+// before, and each alone: INTERNAL where a bit differs. For models with the
+// fused form that overlaps; else nothing to check.
+absl::Status CheckFusedInARow(TimedModel* model, int runs);
 
 }  // namespace sparse_ffn::bench
 

@@ -144,8 +144,12 @@ absl::Status ModelRun::Verify() {
   if (options_.verify == 0) return absl::OkStatus();
   auto worst = CheckFused(model_.get(), options_.verify);
   if (!worst.ok()) return worst.status();
-  std::printf("%d fresh batches: fused as in steps, relative error %.1e\n",
-              options_.verify, *worst);
+  absl::Status in_a_row = CheckFusedInARow(model_.get(), options_.verify);
+  if (!in_a_row.ok()) return in_a_row;
+  std::printf(
+      "%d fresh batches: fused as in steps, relative error %.1e; in a row as "
+      "alone, to the bit\n",
+      options_.verify, *worst);
   return absl::OkStatus();
 }
 

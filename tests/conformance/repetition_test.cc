@@ -88,28 +88,34 @@ TEST_F(ConformanceTest, FusedPairGivesWhatEachTokenGetsAlone) {
   }
 }
 
+// More lanes than a device has room for at once.
 TEST_F(ConformanceTest, LanesRunSideBySide) {
   constexpr size_t kTokens = 12;
+  constexpr size_t kLanes = 5;
   const TestLayerShape shape = {
       256, 600, DataType::kBFloat16, Activation::kDRelu, 0, 0.3};
-  const TestLayer a(shape, kTokens, seed_);
-  const TestLayer b(shape, kTokens, seed_ + 1);
-  const OracleResult expected_a = a.Expected();
-  const OracleResult expected_b = b.Expected();
-  const Bench bench = MakeBench({&a, &b}, kTokens);
-  const std::unique_ptr<FfnLane> second = bench.backend->NewLane().value();
-  const auto work = [](FfnLane& lane, int index, const TestLayer& layer,
-                       const OracleResult& expected) {
+  std::vector<std::unique_ptr<TestLayer>> layers;
+  std::vector<const TestLayer*> views;
+  for (size_t i = 0; i < kLanes; ++i) {
+    layers.push_back(std::make_unique<TestLayer>(shape, kTokens, seed_ + i));
+    views.push_back(layers.back().get());
+  }
+  const Bench bench = MakeBench(views, kTokens);
+  const auto work = [&](int index) {
+    const TestLayer& layer = *layers[index];
+    const OracleResult expected = layer.Expected();
+    const std::unique_ptr<FfnLane> lane = bench.backend->NewLane().value();
     for (size_t i = 0; i < 60; ++i) {
-      const size_t tokens = i % kTokens + 1;
+      // One token every other time: its launches wait for blocks of their own.
+      const size_t tokens = i % 2 == 0 ? 1 : i % kTokens + 1;
       const Execution execution = kExecutions[i % kExecutions.size()];
-      ExpectResult(Run(lane, index, layer.hidden_states, tokens, execution),
+      ExpectResult(Run(*lane, index, layer.hidden_states, tokens, execution),
                    expected, tokens, execution);
     }
   };
-  std::thread other([&] { work(*second, 1, b, expected_b); });
-  work(*bench.lane, 0, a, expected_a);
-  other.join();
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < kLanes; ++i) threads.emplace_back(work, i);
+  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace
