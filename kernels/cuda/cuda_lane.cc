@@ -129,8 +129,8 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
 
 absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
   if (path != FfnPath::kFused) return QueueSteps(layer, tokens, path);
-  return steps_->FusesAllSteps(tokens) ? QueueFused(layer, tokens)
-                                       : QueueFusedBatch(layer, tokens);
+  return IsDirect(tokens, path) ? QueueFused(layer, tokens)
+                                : QueueFusedBatch(layer, tokens);
 }
 
 absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
@@ -155,17 +155,15 @@ absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens) {
 }
 
 absl::Status CudaLane::Await(int tokens, FfnPath path) {
-  if (path == FfnPath::kFused && steps_->FusesAllSteps(tokens)) {
-    return AwaitDone();
-  }
+  if (IsDirect(tokens, path)) return AwaitDone();
   return ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
 }
 
 absl::Status CudaLane::AwaitDone() const {
   // The stream is asked too: after an error nobody would say "done".
-  constexpr int kLooksAQuery = 1 << 16;
+  constexpr unsigned kLooksAQuery = 1 << 16;
   const std::atomic_ref<int> done(*pinned_done());
-  for (int looks = 1; done.load(std::memory_order_acquire) == 0; ++looks) {
+  for (unsigned looks = 1; done.load(std::memory_order_acquire) == 0; ++looks) {
     if (looks % kLooksAQuery != 0) continue;
     const cudaError_t state = cudaStreamQuery(stream_.get());
     if (state != cudaErrorNotReady) return ToStatus(state, "running a batch");
@@ -250,10 +248,9 @@ float* CudaLane::pinned_output() const {
 }
 
 int* CudaLane::pinned_counters(size_t tokens, FfnPath path) const {
-  const bool direct = path == FfnPath::kFused &&
-                      steps_->FusesAllSteps(static_cast<int>(tokens));
-  return reinterpret_cast<int*>(pinned_result_.get() +
-                                (direct ? 0 : steps_->counter_offset()));
+  return reinterpret_cast<int*>(
+      pinned_result_.get() +
+      (IsDirect(tokens, path) ? 0 : steps_->counter_offset()));
 }
 
 FfnResult CudaLane::Result(size_t tokens, FfnPath path) const {

@@ -45,11 +45,16 @@ class CudaLane : public FfnLane {
   // Queues a whole batch.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
-  // Of FusesAllSteps, by one call where that was recorded. The result goes
-  // straight to the host.
+  // Where IsDirect, by one call where that was recorded.
   absl::Status QueueFused(const CudaLayer& layer, int tokens);
   absl::Status QueueFusedLaunches(const CudaLayer& layer, int tokens);
   absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens);
+  // Whether the result goes straight to the host, which is told when it is
+  // there.
+  bool IsDirect(size_t tokens, FfnPath path) const {
+    return path == FfnPath::kFused &&
+           steps_->FusesAllSteps(static_cast<int>(tokens));
+  }
   // Until the result of Queue is in host memory.
   absl::Status Await(int tokens, FfnPath path);
   absl::Status AwaitDone() const;

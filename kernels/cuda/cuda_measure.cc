@@ -40,15 +40,6 @@ void FillRandom(Matrix input) {
   }
 }
 
-// A lane has a result before the device is done with all that belongs to the
-// batch: as between the batches of a server, that time does not count.
-void Settle() {
-  using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::microseconds(10);
-  while (Clock::now() < end) {
-  }
-}
-
 // Runs batches over a scratch model; one thread.
 class Timer {
  public:
@@ -101,6 +92,13 @@ absl::StatusOr<TimedBatch> Timer::Time(size_t layer, size_t tokens,
 }
 
 }  // namespace
+
+void Settle() {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::microseconds(20);
+  while (Clock::now() < end) {
+  }
+}
 
 absl::StatusOr<std::vector<PathCost>> MeasureCudaPaths(
     const CudaModel& model, double seconds,

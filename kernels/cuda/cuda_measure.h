@@ -17,6 +17,11 @@ absl::StatusOr<std::vector<PathCost>> MeasureCudaPaths(
     const CudaModel& model, double seconds,
     const std::function<void()>& progress);
 
+// Lets some time pass, as it does between the batches of a server. A lane has a
+// result before the device is done with all that belongs to the batch, and the
+// next one must not be timed with that.
+void Settle();
+
 }  // namespace sparse_ffn::cuda
 
 #endif  // SPARSE_FFN_KERNELS_CUDA_CUDA_MEASURE_H_

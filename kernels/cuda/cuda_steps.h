@@ -56,16 +56,17 @@ class CudaSteps {
   static bool UsesFusedBulk(const CudaModel& model, int tokens);
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
-  // Of one call, each on the device or in page-locked host memory, 16-byte
-  // aligned.
+  // Of one call of Fused, which uses no others; 16-byte aligned, on the device
+  // or in page-locked host memory.
   struct FusedBuffers {
     // [tokens, hidden] of weights_dtype. Where UsesFusedBulk, there when the
     // call is made; else as written by the work before it in the stream.
     const void* hidden_states;
     float* output;  // [tokens, hidden]
     int* counters;  // [1 + tokens], as at counter_offset().
-    int* done;      // [1], or null: becomes 1 when both are there, before the
-                    // stream says so.
+    // [1], in host memory, or null. 0 before: becomes 1 when both are there,
+    // sooner than the stream says so.
+    int* done;
   };
   absl::Status Fused(const CudaLayer& layer, int tokens,
                      const FusedBuffers& buffers) const;

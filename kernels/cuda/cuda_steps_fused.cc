@@ -52,10 +52,11 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
   params.passed = passed_;
   params.state = fused_state_;
   params.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
-  absl::Status status = ToStatus(UsesFusedBulk(model_, tokens)
-                                     ? LaunchFusedBulk(params, stream_)
-                                     : LaunchFusedPortable(params, stream_),
-                                 "fused FFN");
+  const absl::Status status = ToStatus(
+      UsesFusedBulk(model_, tokens) ? LaunchFusedBulk(params, stream_)
+                                    : LaunchFusedPortable(params, stream_),
+      "fused FFN");
+  if (!status.ok()) return status;  // Nobody is told that it is done.
   FusedSumParams sum;
   sum.parts = parts_;
   sum.active = part_active_;
@@ -68,8 +69,7 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
   sum.hidden_size = hidden_size_;
   sum.tokens = tokens;
   sum.device = model_.device_traits;
-  status.Update(ToStatus(LaunchFusedSum(sum, stream_), "sum of the fused FFN"));
-  return status;
+  return ToStatus(LaunchFusedSum(sum, stream_), "sum of the fused FFN");
 }
 
 }  // namespace sparse_ffn::cuda

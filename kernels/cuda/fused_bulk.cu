@@ -8,9 +8,10 @@
 //   rows of active neurons into a ring;
 //   sum warps take those in order: up product, then h times the down row onto
 //   sums that they keep in registers, each thread some columns.
-// Only what is stored at the end has to wait for the launch before, and where
-// rows are short enough a multiprocessor has room for two blocks: while those
-// of one launch run out of work, those of the next are at theirs.
+// Only what is stored at the end has to wait for the launch before (the hidden
+// states have places of their own, fused_bulk_fetch.cuh), and where rows are
+// short enough a multiprocessor has room for two blocks: while those of one
+// launch run out of work, those of the next are at theirs.
 #include <algorithm>
 
 #include "kernels/cuda/dependent_launch.cuh"
@@ -26,6 +27,7 @@ namespace {
 // each sum thread. Two share a multiprocessor, beside those of LaunchFusedSum,
 // as long as there is little enough to hold and to multiply; else one has it,
 // with more warps.
+// The numbers of warps are those that were fastest on an H200.
 template <int kTokens, int kPacks>
 struct Form {
   static constexpr bool kShares = kTokens * kPacks <= 4;
@@ -75,7 +77,7 @@ __global__ void __launch_bounds__(Form<kTokens, kPacks>::kThreads,
 #endif
 }
 
-// Of any form's block.
+// Of a block of any form. What has less for a block has not been tried.
 constexpr int kMostSharedBytes = Form<1, 8>::kSharedBytes;
 // On their way to a block before the hidden states: no more than keep the
 // memory busy.
@@ -122,6 +124,8 @@ Slots BlockSlots(int hidden_size) {
   using F = Form<kTokens, kPacks>;
   const int rows = (F::kSharedBytes - kHeadBytes<kTokens>) / (2 * hidden_size);
   const int slots = rows - kTokens;
+  // Two gate slots a gate warp and the rest for the list, or a third if that is
+  // more.
   const int list = std::clamp(std::max(slots / 3, slots - 2 * F::kGateWarps),
                               kMinListSlots, kMaxListSlots);
   return {std::min(slots - list, kMaxGateSlots), list};
@@ -135,7 +139,8 @@ cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
   const FusedBulkParams bulk = {
       params,     row_bytes,  F::kGateWarps,
       slots.gate, slots.list, std::max(kAheadBytes / row_bytes, 1)};
-  // At least so much that no third block fits: FusedBulkTakes counts on that.
+  // At least so much that no third block fits, where a multiprocessor has
+  // little more than a block can have: FusedBulkTakes counts on that.
   const int shared_bytes = std::max(
       kHeadBytes<kTokens> + (kTokens + slots.gate + slots.list) * row_bytes,
       params.device.shared_bytes / 3);
@@ -160,9 +165,10 @@ bool FusedBulkTakes(Device device, int tokens, int hidden_size,
     return false;
   }
   const int blocks = FusedBlocks(device, intermediate_size);
-  // Where a launch has begun, the one whose place its hidden states take has
-  // ended: else all blocks of those between would be there still, and there is
-  // room for two a multiprocessor.
+  // When a launch has begun, the one kPassedSets before it, whose place its
+  // hidden states take, has ended. A launch ends only after the one before it:
+  // else all blocks of the kPassedSets - 1 between would be there still, and
+  // there is room for two a multiprocessor.
   const bool enough = (kPassedSets - 1) * blocks >= 2 * device.sm_count;
   return enough && (intermediate_size + blocks - 1) / blocks <= kMaxRows &&
          DispatchTokens(tokens, [&](auto count) {

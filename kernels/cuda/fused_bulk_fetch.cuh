@@ -1,7 +1,6 @@
 // How the blocks of fused_bulk.cu come by the hidden states: the first one
 // fetches what lies in the host's memory and passes it on. No kernel has to
-// come before for it, so that launches overlap from the first row on. Blocks
-// start in order, so whoever waits has the first one beside it.
+// come before for it, so that launches overlap from the first row on.
 //
 // What is passed on are words of 8 bytes, each whole or not there yet: 4 bytes
 // of hidden states and the tag of the launch.
@@ -14,33 +13,33 @@
 
 namespace sparse_ffn::cuda {
 
-// The number of this launch, from 0. All blocks of all launches take a place,
-// and a block must have its own before it allows the successor: so those of a
-// launch come before those of the next.
+// The number of this launch, from 0. All blocks of all launches count
+// themselves, and each must have done so before it allows the successor: so
+// those of a launch come before those of the next, and each has as many.
 __device__ inline unsigned long long EnterLaunch(const FusedBulkParams& p) {
   return atomicAdd(&p.state->blocks_begun, 1ULL) / gridDim.x;
 }
 
-// By the sum warps. Pack threadIdx + k * kSumThreads of the hidden states falls
-// to a thread, for k < kPacks.
-template <int kPacks>
+// By the sum warps. Packs threadIdx + k * kSumThreads of the hidden states of
+// all tokens fall to a thread, for k < kThreadPacks.
+template <int kThreadPacks>
 class HiddenStates {
  public:
   // By the first block, ahead of all that needs the launch's number.
   __device__ void StartFetch(const FusedBulkParams& p) {
     const auto* from = static_cast<const uint4*>(p.hidden_states);
 #pragma unroll
-    for (int k = 0; k < kPacks; ++k) {
+    for (int k = 0; k < kThreadPacks; ++k) {
       if (At(k) < End(p)) packs_[k] = __ldcv(from + At(k));
     }
   }
-  // By the first block, then: passes them on and leaves them in `shared`.
+  // Then: passes them on and leaves them in `shared`.
   __device__ void EndFetch(const FusedBulkParams& p, unsigned long long launch,
                            uint4* shared) const {
     const unsigned tag = Tag(launch);
     uint4* to = Passed(p, launch);
 #pragma unroll
-    for (int k = 0; k < kPacks; ++k) {
+    for (int k = 0; k < kThreadPacks; ++k) {
       if (At(k) >= End(p)) break;
       const uint4& pack = packs_[k];
       Store(to + 2 * At(k), make_uint4(pack.x, tag, pack.y, tag));
@@ -49,16 +48,24 @@ class HiddenStates {
     }
   }
   // By the others: waits for them and leaves them in `shared`.
-  __device__ static void Receive(const FusedBulkParams& p,
-                                 unsigned long long launch, uint4* shared) {
-    constexpr int kLoads = kPacks < 4 ? kPacks : 4;  // In flight at once.
+  __device__ void Receive(const FusedBulkParams& p, unsigned long long launch,
+                          uint4* shared) {
+    // Some milliseconds. Blocks begin in order, but nobody promises that: a
+    // device full of waiting ones must not wait for ever.
+    constexpr int kMostLooks = 1 << 14;
+    // In flight at once.
+    constexpr int kLoads = kThreadPacks < 4 ? kThreadPacks : 4;
     const unsigned tag = Tag(launch);
     const uint4* from = Passed(p, launch);
     if (At(0) >= End(p)) return;
-    // As long as there is nothing, only a word of what this thread's pendant
-    // stores last: all blocks ask.
+    // As long as there is nothing, only the word that this thread's counterpart
+    // in the first block stores last: all blocks ask.
     const int last = At(0) + (End(p) - 1 - At(0)) / kSumThreads * kSumThreads;
-    while (Load(from + 2 * last + 1).w != tag) {
+    for (int looks = 0; Load(from + 2 * last + 1).w != tag; ++looks) {
+      if (looks < kMostLooks) continue;
+      StartFetch(p);
+      EndFetch(p, launch, shared);
+      return;
     }
     for (int first = 0; At(first) < End(p); first += kLoads) {
       uint4 words[kLoads][2];
@@ -94,9 +101,9 @@ class HiddenStates {
   __device__ static int End(const FusedBulkParams& p) {
     return p.tokens * p.row_bytes / kPackBytes;
   }
-  // Not that of the launch before in the same place, nor 0.
+  // Not 0, nor that of a launch before which may have left the word.
   __device__ static unsigned Tag(unsigned long long launch) {
-    return static_cast<unsigned>(launch) | 0x80000000u;
+    return static_cast<unsigned>(launch / kPassedSets) | 0x80000000u;
   }
   __device__ static uint4* Passed(const FusedBulkParams& p,
                                   unsigned long long launch) {
@@ -125,7 +132,7 @@ class HiddenStates {
     return static_cast<unsigned long long>(tag) << 32 | bits;
   }
 
-  uint4 packs_[kPacks];
+  uint4 packs_[kThreadPacks];
 };
 
 }  // namespace sparse_ffn::cuda

@@ -114,14 +114,13 @@ __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
       orders.Order(p, Row(p.down_proj, p, first + i), scores);
     }
   }
-  AwaitPredecessor();
-  if (lane == 0) {
-#pragma unroll
-    for (int i = 0; i <= kTokens; ++i) {
-      p.active[blockIdx.x * (1 + kTokens) + i] = active[i];
-    }
-  }
   orders.End(p);
+  AwaitPredecessor();
+  if (lane != 0) return;
+#pragma unroll
+  for (int i = 0; i <= kTokens; ++i) {
+    p.active[blockIdx.x * (1 + kTokens) + i] = active[i];
+  }
 }
 
 }  // namespace sparse_ffn::cuda

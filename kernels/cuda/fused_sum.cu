@@ -10,9 +10,9 @@
 namespace sparse_ffn::cuda {
 namespace {
 
-// Small blocks, one a multiprocessor for each token: they wait there beside one
-// of a fused launch. Where they take too much, that of the next launch starts
-// late.
+// Small blocks, one a multiprocessor for each token: they wait there beside
+// blocks of fused launches. Where they take too much, which beside two of those
+// is 5 KB of shared memory, those of the next launch start late.
 constexpr int kThreads = 128;
 constexpr int kMinBlocks = 7;  // Registers for kLoads.
 constexpr int kQuad = 4;       // Columns that a thread adds up.

@@ -1,8 +1,8 @@
 // The seam between the host code and the kernels, seen by both compilers. Each
 // launch function queues work on `stream`, last argument; it neither
-// synchronises nor allocates. All pointers are device memory. n stands for
-// intermediate_size. Sizes are free; rows that start on 16-byte boundaries are
-// read 16 bytes at a time.
+// synchronises nor allocates. All pointers are device memory unless said
+// otherwise. n stands for intermediate_size. Sizes are free; rows that start on
+// 16-byte boundaries are read 16 bytes at a time.
 #ifndef SPARSE_FFN_KERNELS_CUDA_LAUNCH_H_
 #define SPARSE_FFN_KERNELS_CUDA_LAUNCH_H_
 
@@ -190,9 +190,10 @@ cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
 // Most tokens that all steps in one kernel can be for.
 constexpr int kOneKernelTokens = 2;
 
-// Places that launches of LaunchFusedBulk use in turn.
+// Places for hidden states that launches of LaunchFusedBulk use in turn.
 constexpr int kPassedSets = 4;
 // What fused launches of a stream know of each other; all 0 before the first.
+// The same in all of them, which have the same sizes and device.
 struct FusedState {
   unsigned long long blocks_begun;  // Of all launches of LaunchFusedBulk.
   alignas(128) int sums_done;       // Blocks of this launch of LaunchFusedSum.
@@ -212,9 +213,9 @@ struct FusedTokensParams {
   float* parts;  // [FusedBlocks(), tokens, part_stride], 16-byte aligned
   int* active;   // [FusedBlocks(), 1 + tokens]: of a block's neurons, those of
                  // the union, then of each token
-  // LaunchFusedBulk, the same in all launches of a stream:
+  // For LaunchFusedBulk:
   void* passed;  // [kPassedSets, kOneKernelTokens, hidden] of 4 bytes, 16-byte
-                 // aligned, 0 before the first
+                 // aligned; as state 0 before the first, and in all launches
   FusedState* state;
   int part_stride;  // >= hidden_size, a multiple of 4
   int hidden_size;
@@ -249,8 +250,9 @@ struct FusedSumParams {
                        // 16-byte aligned where there is more than one
   int* counters;  // [1 + tokens]: active neurons, of the union, then of each
                   // token; as above
-  int* done;      // [1], page-locked: becomes 1 when both are there; or null
-  FusedState* state;
+  int* done;  // [1], page-locked, 0 before: becomes 1 when both are there; or
+              // null
+  FusedState* state;  // for `done`
   int blocks;
   int part_stride;
   int hidden_size;

@@ -37,7 +37,9 @@ struct Figures {
   double read_share = 0;        // That, of the plain read bandwidth.
   double to_floor = 0;          // sparse_us / floor_us
   double to_dense = 0;          // dense_us / sparse_us
-  double step2_to_dense = 0;    // Likewise, of a step alone.
+  // Likewise, of a step alone. Step 2 begins with the choice of active neurons,
+  // but for one token, where that is step 1's.
+  double step2_to_dense = 0;
   double step3_to_dense = 0;
 };
 

@@ -99,7 +99,8 @@ absl::Status CaseTimer::TimeFusedTokens() {
   const size_t hidden_size = cuda_model.config.hidden_size;
   const size_t input_bytes =
       tokens_ * hidden_size * DataTypeBytes(cuda_model.config.weights_dtype);
-  // As in a lane.
+  // As in a lane, where that form fetches them.
+  const bool fetches = cuda::CudaSteps::UsesFusedBulk(cuda_model, tokens_);
   auto input = cuda::NewPinnedMemory(input_bytes);
   if (!input.ok()) return input.status();
   auto output = cuda::NewDeviceMemory(tokens_ * hidden_size * sizeof(float));
@@ -112,7 +113,8 @@ absl::Status CaseTimer::TimeFusedTokens() {
                      "reading the hidden states");
   if (!status.ok()) return status;
   const cuda::CudaSteps::FusedBuffers buffers = {
-      input->get(), reinterpret_cast<float*>(output->get()),
+      fetches ? input->get() : steps_.hidden_states(),
+      reinterpret_cast<float*>(output->get()),
       reinterpret_cast<int*>(counters->get()), nullptr};
   return Time(&times_.fused, [&](const CudaLayer& layer) {
     return steps_.Fused(layer, tokens_, buffers);

@@ -74,19 +74,21 @@ void FillStates(std::mt19937_64& random, size_t columns, Matrix states) {
   }
 }
 
-// Page-locked memory of launches in a row.
+// Launches in a row, none of which waits for the one before, with their
+// page-locked memory. Launch i has tokens[i % tokens.size()].
 class Row {
  public:
   static constexpr int kLaunches = 12;
 
-  Row(TimedModel* model, size_t tokens)
-      : model_(*model), config_(model_.cuda_model().config), tokens_(tokens) {}
+  Row(TimedModel* model, std::vector<size_t> tokens)
+      : model_(*model),
+        config_(model_.cuda_model().config),
+        tokens_(std::move(tokens)) {}
 
   absl::Status Allocate() {
-    const size_t states = kLaunches * input(0).bytes();
-    const size_t values = kLaunches * tokens_ * config_.hidden_size;
+    const size_t values = kLaunches * kMostTokens * config_.hidden_size;
     for (auto [memory, bytes] :
-         {std::pair(&inputs_, states),
+         {std::pair(&inputs_, values * DataTypeBytes(config_.weights_dtype)),
           std::pair(&outputs_, values * sizeof(float)),
           std::pair(&counters_, kLaunches * kCounters * sizeof(int))}) {
       auto made = cuda::NewPinnedMemory(bytes);
@@ -96,61 +98,82 @@ class Row {
     return absl::OkStatus();
   }
   Matrix input(int launch) const {
-    const Matrix first = {inputs_.get(), tokens_, config_.hidden_size,
-                          config_.weights_dtype};
-    return {inputs_.get() + launch * first.bytes(), first.rows, first.cols,
-            first.dtype};
+    const Matrix most = {inputs_.get(), kMostTokens, config_.hidden_size,
+                         config_.weights_dtype};
+    return {inputs_.get() + launch * most.bytes(), tokens(launch), most.cols,
+            most.dtype};
   }
-  float* output(int launch) const {
-    return reinterpret_cast<float*>(outputs_.get()) +
-           launch * tokens_ * config_.hidden_size;
-  }
-  int* counters(int launch) const {
-    return reinterpret_cast<int*>(counters_.get()) + launch * kCounters;
-  }
-  int layer(int launch) const { return launch % model_.layers(); }
-
-  absl::Status Launch() {
+  absl::Status Run() {
     absl::Status status;
     for (int i = 0; i < kLaunches; ++i) {
       status.Update(model_.steps().Fused(
-          model_.cuda_model().layers.at(layer(i)), static_cast<int>(tokens_),
+          model_.cuda_model().layers.at(layer(i)), static_cast<int>(tokens(i)),
           {input(i).data, output(i), counters(i), nullptr}));
     }
     status.Update(cuda::ToStatus(cudaDeviceSynchronize(), "launches in a row"));
     return status;
   }
-  // `launch`, by a lane.
+  // Whether a lane gives the same for a launch alone.
   absl::Status CheckAlone(FfnLane* lane, int launch) const {
-    const Matrix states = lane->input(tokens_);
+    const Matrix states = lane->input(tokens(launch));
     std::memcpy(states.data, input(launch).data, states.bytes());
-    auto result = lane->Run(layer(launch), tokens_, Execution::kSparse);
+    auto result = lane->Run(layer(launch), tokens(launch), Execution::kSparse);
     if (!result.ok()) return result.status();
     const FfnStats& stats = result->stats;
     bool equal = std::memcmp(result->output.data, output(launch),
                              result->output.bytes()) == 0 &&
                  stats.union_active_neurons ==
                      static_cast<uint32_t>(counters(launch)[0]);
-    for (size_t t = 0; t < tokens_; ++t) {
+    for (size_t t = 0; t < tokens(launch); ++t) {
       equal = equal && stats.active_neurons[t] ==
                            static_cast<uint32_t>(counters(launch)[1 + t]);
     }
     if (equal) return absl::OkStatus();
     return absl::InternalError(
         absl::StrCat("launch ", launch, " of a row, layer ", layer(launch),
-                     ", ", tokens_, " tokens: not what it gives alone"));
+                     ", ", tokens(launch), " tokens: not what it gives alone"));
   }
 
  private:
-  static constexpr int kCounters = 4;  // At least; 16-byte aligned.
+  static constexpr size_t kMostTokens = cuda::kMaxOneKernelTokens;
+  static constexpr size_t kCounters = 4;  // At least; 16-byte aligned.
+
+  size_t tokens(int launch) const { return tokens_[launch % tokens_.size()]; }
+  int layer(int launch) const { return launch % model_.layers(); }
+  float* output(int launch) const {
+    return reinterpret_cast<float*>(outputs_.get()) +
+           launch * kMostTokens * config_.hidden_size;
+  }
+  int* counters(int launch) const {
+    return reinterpret_cast<int*>(counters_.get()) + launch * kCounters;
+  }
 
   TimedModel& model_;
   const FfnConfig& config_;
-  const size_t tokens_;
+  const std::vector<size_t> tokens_;
   cuda::PinnedMemory inputs_;
   cuda::PinnedMemory outputs_;
   cuda::PinnedMemory counters_;
 };
+
+// Fresh batches through a row, over and over.
+absl::Status CheckRow(TimedModel* model, FfnLane* lane, int runs,
+                      const std::vector<size_t>& tokens) {
+  const size_t columns = model->cuda_model().config.max_batch_tokens;
+  std::mt19937_64 random(runs);
+  Row row(model, tokens);
+  absl::Status status = row.Allocate();
+  for (int i = 0; i < runs && status.ok(); i += Row::kLaunches) {
+    for (int launch = 0; launch < Row::kLaunches; ++launch) {
+      FillStates(random, columns, row.input(launch));
+    }
+    status = row.Run();
+    for (int launch = 0; launch < Row::kLaunches && status.ok(); ++launch) {
+      status = row.CheckAlone(lane, launch);
+    }
+  }
+  return status;
+}
 
 }  // namespace
 
@@ -174,31 +197,24 @@ absl::StatusOr<double> CheckFused(TimedModel* model, int runs) {
   return worst;
 }
 
-absl::Status CheckFusedInARow(TimedModel* model, int runs) {
-  const size_t columns = model->cuda_model().config.max_batch_tokens;
+absl::StatusOr<bool> CheckFusedInARow(TimedModel* model, int runs) {
+  const auto takes = [&](int tokens) {
+    return static_cast<size_t>(tokens) <=
+               model->cuda_model().config.max_batch_tokens &&
+           cuda::CudaSteps::UsesFusedBulk(model->cuda_model(), tokens);
+  };
+  if (!takes(1)) return false;
   auto lane = cuda::CudaLane::New(model->cuda_model());
   if (!lane.ok()) return lane.status();
-  std::mt19937_64 random(runs);
   model->cuda_model().sparse_form = SparseForm::kFused;
-  absl::Status status;
-  for (int tokens = 1;
-       tokens <= static_cast<int>(columns) && status.ok() &&
-       cuda::CudaSteps::UsesFusedBulk(model->cuda_model(), tokens);
-       ++tokens) {
-    Row row(model, tokens);
-    status = row.Allocate();
-    for (int i = 0; i < runs && status.ok(); i += Row::kLaunches) {
-      for (int launch = 0; launch < Row::kLaunches; ++launch) {
-        FillStates(random, columns, row.input(launch));
-      }
-      status.Update(row.Launch());
-      for (int launch = 0; launch < Row::kLaunches && status.ok(); ++launch) {
-        status = row.CheckAlone(lane->get(), launch);
-      }
-    }
+  absl::Status status = CheckRow(model, lane->get(), runs, {1});
+  if (takes(2)) {
+    status.Update(CheckRow(model, lane->get(), runs, {2}));
+    status.Update(CheckRow(model, lane->get(), runs, {1, 2, 2, 1, 1}));
   }
   model->cuda_model().sparse_form = SparseForm::kAuto;
-  return status;
+  if (!status.ok()) return status;
+  return true;
 }
 
 }  // namespace sparse_ffn::bench

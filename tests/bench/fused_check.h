@@ -3,7 +3,6 @@
 #ifndef SPARSE_FFN_TESTS_BENCH_FUSED_CHECK_H_
 #define SPARSE_FFN_TESTS_BENCH_FUSED_CHECK_H_
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "tests/bench/timed_model.h"
 
@@ -15,10 +14,11 @@ namespace sparse_ffn::bench {
 // number of active neurons.
 absl::StatusOr<double> CheckFused(TimedModel* model, int runs);
 
-// The same batches through launches in a row, none of which waits for the one
-// before, and each alone: INTERNAL where a bit differs. For models with the
-// fused form that overlaps; else nothing to check.
-absl::Status CheckFusedInARow(TimedModel* model, int runs);
+// Runs about `runs` fresh batches in rows of launches none of which waits for
+// the one before, of one token, of two where the model takes them and of both
+// in turn, and each alone: INTERNAL where a bit differs. False where the model
+// has no form that does so, and nothing was run.
+absl::StatusOr<bool> CheckFusedInARow(TimedModel* model, int runs);
 
 }  // namespace sparse_ffn::bench
 

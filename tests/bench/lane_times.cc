@@ -2,7 +2,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <chrono>
 #include <memory>
 #include <utility>
 
@@ -38,19 +37,11 @@ absl::StatusOr<std::unique_ptr<FfnLane>> PreparedLane(TimedModel* model,
   return lane;
 }
 
-// A lane has a result before the device is done with all that belongs to it.
-void Pause() {
-  using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::microseconds(20);
-  while (Clock::now() < end) {
-  }
-}
-
 absl::StatusOr<double> MedianCall(const TimedModel& model, FfnLane* lane,
                                   int tokens, Execution execution) {
   std::vector<double> times;
   for (int i = 0; i < kReplays * model.layers(); ++i) {
-    Pause();
+    cuda::Settle();
     auto result = lane->Run(i % model.layers(), tokens, execution);
     if (!result.ok()) return result.status();
     times.push_back(static_cast<double>(result->stats.compute_ns) / 1e3);

@@ -47,9 +47,9 @@ class TimedModel {
   // intermediate]: with other values, since only the time counts.
   absl::Status NaturalDown(const cuda::CudaLayer& layer, int tokens) const;
 
-  // Lanes of it may be made; not while they run are its forms changed.
   // The one whose share of active neurons is nearest to the mean.
   const cuda::CudaLayer& typical_layer() { return model_.layers[typical_]; }
+  // Lanes of it may be made; not while they run are its forms changed.
   cuda::CudaModel& cuda_model() { return model_; }
   cuda::CudaSteps& steps() { return *steps_; }
   int layers() const { return static_cast<int>(model_.layers.size()); }
