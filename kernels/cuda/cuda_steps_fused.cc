@@ -52,10 +52,10 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
   params.passed = passed_;
   params.state = fused_state_;
   params.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
-  const absl::Status status = ToStatus(
-      UsesFusedBulk(model_, tokens) ? LaunchFusedBulk(params, stream_)
-                                    : LaunchFusedPortable(params, stream_),
-      "fused FFN");
+  absl::Status status = ToStatus(UsesFusedBulk(model_, tokens)
+                                     ? LaunchFusedBulk(params, stream_)
+                                     : LaunchFusedPortable(params, stream_),
+                                 "fused FFN");
   if (!status.ok()) return status;  // Nobody is told that it is done.
   FusedSumParams sum;
   sum.parts = parts_;

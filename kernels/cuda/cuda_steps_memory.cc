@@ -21,7 +21,9 @@ StepsMemory::StepsMemory(const FfnConfig& config, int sm_count) {
   parts =
       AlignUp(blocks * kOneKernelTokens * PartStride(config) * sizeof(float));
   part_active = AlignUp(blocks * (1 + kOneKernelTokens) * sizeof(int));
-  passed = AlignUp(kPassedSets * kOneKernelTokens * config.hidden_size * 4);
+  constexpr size_t kElementBytes = 4;  // Half of them tags.
+  passed = AlignUp(kElementBytes * config.hidden_size * kPassedSets *
+                   kOneKernelTokens);
   fused_state = AlignUp(sizeof(FusedState));
   result = CounterBytes(config) +
            AlignUp(tokens * config.hidden_size * sizeof(float));
