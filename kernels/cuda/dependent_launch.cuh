@@ -39,8 +39,8 @@ cudaError_t AllowShared(Kernel kernel, int bytes) {
 
 // Launches `kernel`. Until it has waited for its predecessor it may read only
 // what had been written before that called AllowSuccessor, such as weights, and
-// must not write but where no earlier launch can still be at work
-// (fused_bulk_fetch.cuh).
+// must not write but where no earlier launch can still be at work, as
+// FusedBulkTakes sees to.
 // Some thread of it must wait, also where nothing depends on the predecessor:
 // later kernels rely on that. `overlap`: the device has compute capability 9.0
 // or newer.

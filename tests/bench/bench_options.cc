@@ -60,9 +60,10 @@ void AddFlags(CLI::App* app, Options* options) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app->add_option("--verify", options->verify,
-                  "Also run that many fresh batches of one or two tokens fused "
-                  "and in steps, over "
-                  "each model's last case, and compare the results")
+                  "Also run that many fresh batches of one token, and of two "
+                  "where --tokens goes so far, fused and in steps, and as many "
+                  "in rows of fused launches, over each model's last case, and "
+                  "compare the results")
       ->check(CLI::Range(0, 1000000));
   app->add_option("--json", options->json, "File for the figures");
   app->add_option("--label", options->label,

@@ -14,7 +14,8 @@ std::string Cell(int width, int precision, double value) {
 }  // namespace
 
 std::string TimedCase::Key() const {
-  return absl::StrCat(preset, "/", dtype, "/", tokens, "/", input);
+  return absl::StrCat(preset, "/", dtype, "/", tokens, "/", input, "/", layers,
+                      " layers");
 }
 
 std::string TableHeader() {

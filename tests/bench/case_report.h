@@ -14,6 +14,7 @@ struct TimedCase {
   std::string dtype;
   int tokens = 0;
   std::string input;
+  int layers = 0;
   double union_density = 0;
   CaseTimes times;
   Figures figures;

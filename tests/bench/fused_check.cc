@@ -104,6 +104,9 @@ class Row {
             most.dtype};
   }
   absl::Status Run() {
+    const size_t values = kLaunches * kMostTokens * config_.hidden_size;
+    std::memset(outputs_.get(), 0xff, values * sizeof(float));
+    std::memset(counters_.get(), 0xff, kLaunches * kCounters * sizeof(int));
     absl::Status status;
     for (int i = 0; i < kLaunches; ++i) {
       status.Update(model_.steps().Fused(

@@ -54,7 +54,8 @@ absl::Status ModelRun::Prepare(const Case& one, TimedCase* timed) {
 }
 
 absl::Status ModelRun::RunCase(const Case& one) {
-  TimedCase timed{preset_.name, dtype_, one.tokens, one.input(), 0, {}, {}};
+  TimedCase timed{preset_.name,    dtype_, one.tokens, one.input(),
+                  options_.layers, 0,      {},         {}};
   absl::Status status = Prepare(one, &timed);
   if (!status.ok()) return At(timed.Key(), status);
   auto times = TimeCase(model_.get(), one.tokens, options_);

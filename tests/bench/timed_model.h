@@ -47,7 +47,8 @@ class TimedModel {
   // intermediate]: with other values, since only the time counts.
   absl::Status NaturalDown(const cuda::CudaLayer& layer, int tokens) const;
 
-  // The one whose share of active neurons is nearest to the mean.
+  // Of the case prepared last, the one whose share of active neurons is nearest
+  // to the mean.
   const cuda::CudaLayer& typical_layer() { return model_.layers[typical_]; }
   // Lanes of it may be made; not while they run are its forms changed.
   cuda::CudaModel& cuda_model() { return model_; }

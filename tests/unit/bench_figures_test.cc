@@ -115,10 +115,10 @@ TEST(BenchFiguresTest, CasesGoThroughAllInputsOfABatchSize) {
 }
 
 TEST(BenchFiguresTest, ReportsLeaveOutWhatWasNotMeasured) {
-  TimedCase timed{"prosparse-7b", "bfloat16", 8, "89.3%", 0.25, {}, {}};
+  TimedCase timed{"prosparse-7b", "bfloat16", 8, "89.3%", 30, 0.25, {}, {}};
   timed.times.steps = 60;
   timed.figures = Derive(timed.times, 0.25, kMatrixBytes, kBandwidth);
-  EXPECT_EQ(timed.Key(), "prosparse-7b/bfloat16/8/89.3%");
+  EXPECT_EQ(timed.Key(), "prosparse-7b/bfloat16/8/89.3%/30 layers");
   const nlohmann::json entry = CaseJson(timed);
   EXPECT_EQ(entry.at("key"), timed.Key());
   EXPECT_EQ(entry.at("steps_us"), 60);
