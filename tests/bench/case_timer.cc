@@ -97,20 +97,18 @@ absl::Status CaseTimer::TimeFused() {
 absl::Status CaseTimer::TimeFusedTokens() {
   const cuda::CudaModel& cuda_model = model_.cuda_model();
   const size_t hidden_size = cuda_model.config.hidden_size;
-  const size_t input_bytes =
-      tokens_ * hidden_size * DataTypeBytes(cuda_model.config.weights_dtype);
+  Matrix states = {nullptr, static_cast<size_t>(tokens_), hidden_size,
+                   cuda_model.config.weights_dtype};
   // As in a lane, where that form fetches them.
   const bool fetches = cuda::CudaSteps::UsesFusedBulk(cuda_model, tokens_);
-  auto input = cuda::NewPinnedMemory(input_bytes);
+  auto input = cuda::NewPinnedMemory(states.bytes());
   if (!input.ok()) return input.status();
+  states.data = input->get();
   auto output = cuda::NewDeviceMemory(tokens_ * hidden_size * sizeof(float));
   if (!output.ok()) return output.status();
   auto counters = cuda::NewDeviceMemory((1 + tokens_) * sizeof(int));
   if (!counters.ok()) return counters.status();
-  absl::Status status =
-      cuda::ToStatus(cudaMemcpy(input->get(), steps_.hidden_states(),
-                                input_bytes, cudaMemcpyDeviceToHost),
-                     "reading the hidden states");
+  absl::Status status = model_.ReadHiddenStates(states);
   if (!status.ok()) return status;
   const cuda::CudaSteps::FusedBuffers buffers = {
       fetches ? input->get() : steps_.hidden_states(),

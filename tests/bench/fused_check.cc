@@ -86,10 +86,9 @@ class Row {
         tokens_(std::move(tokens)) {}
 
   absl::Status Allocate() {
-    const size_t values = kLaunches * kMostTokens * config_.hidden_size;
     for (auto [memory, bytes] :
-         {std::pair(&inputs_, values * DataTypeBytes(config_.weights_dtype)),
-          std::pair(&outputs_, values * sizeof(float)),
+         {std::pair(&inputs_, Values() * DataTypeBytes(config_.weights_dtype)),
+          std::pair(&outputs_, Values() * sizeof(float)),
           std::pair(&counters_, kLaunches * kCounters * sizeof(int))}) {
       auto made = cuda::NewPinnedMemory(bytes);
       if (!made.ok()) return made.status();
@@ -104,8 +103,7 @@ class Row {
             most.dtype};
   }
   absl::Status Run() {
-    const size_t values = kLaunches * kMostTokens * config_.hidden_size;
-    std::memset(outputs_.get(), 0xff, values * sizeof(float));
+    std::memset(outputs_.get(), 0xff, Values() * sizeof(float));
     std::memset(counters_.get(), 0xff, kLaunches * kCounters * sizeof(int));
     absl::Status status;
     for (int i = 0; i < kLaunches; ++i) {
@@ -141,6 +139,10 @@ class Row {
   static constexpr size_t kMostTokens = cuda::kMaxOneKernelTokens;
   static constexpr size_t kCounters = 4;  // At least; 16-byte aligned.
 
+  // Of all launches' hidden states, or of their outputs.
+  size_t Values() const {
+    return kLaunches * kMostTokens * config_.hidden_size;
+  }
   size_t tokens(int launch) const { return tokens_[launch % tokens_.size()]; }
   int layer(int launch) const { return launch % model_.layers(); }
   float* output(int launch) const {

@@ -1,7 +1,5 @@
 #include "tests/bench/lane_times.h"
 
-#include <cuda_runtime_api.h>
-
 #include <memory>
 #include <utility>
 
@@ -28,11 +26,7 @@ absl::StatusOr<std::unique_ptr<FfnLane>> PreparedLane(TimedModel* model,
                                                       int tokens) {
   auto lane = cuda::CudaLane::New(model->cuda_model());
   if (!lane.ok()) return lane.status();
-  const Matrix input = (*lane)->input(tokens);
-  absl::Status status =
-      cuda::ToStatus(cudaMemcpy(input.data, model->steps().hidden_states(),
-                                input.bytes(), cudaMemcpyDeviceToHost),
-                     "reading the hidden states");
+  absl::Status status = model->ReadHiddenStates((*lane)->input(tokens));
   if (!status.ok()) return status;
   return lane;
 }

@@ -108,6 +108,12 @@ absl::Status TimedModel::Prepare(int tokens, const Masks& masks) {
   return status;
 }
 
+absl::Status TimedModel::ReadHiddenStates(Matrix states) const {
+  return ToStatus(cudaMemcpy(states.data, steps_->hidden_states(),
+                             states.bytes(), cudaMemcpyDeviceToHost),
+                  "reading the hidden states");
+}
+
 absl::StatusOr<double> TimedModel::TimeLayers(
     const std::function<absl::Status(const CudaLayer&)>& queue) {
   // Batches use two sets of counters in turn, so a replay has to leave them as

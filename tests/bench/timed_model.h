@@ -30,6 +30,9 @@ class TimedModel {
   // states that it leaves in steps().hidden_states().
   absl::Status Prepare(int tokens, const Masks& masks);
 
+  // Reads those back, to host memory of as many tokens.
+  absl::Status ReadHiddenStates(Matrix states) const;
+
   // Device time of what `queue` puts on the stream for a layer: microseconds,
   // the median over replays for all layers in turn. `queue` is captured, so it
   // must not allocate.
