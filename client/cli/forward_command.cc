@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "client/ffn_client.h"
 #include "client/npy.h"
 #include "kernels/matrix.h"
+#include "server/checkpoint/new_file.h"
 
 namespace sparse_ffn {
 namespace {
@@ -73,11 +75,13 @@ absl::Status SendAll(FfnClient* client, int layer, Matrix input, Matrix output,
   return absl::OkStatus();
 }
 
-absl::Status WriteOutput(Matrix output, const std::string& path) {
-  if (output.dtype == DataType::kFloat16) return WriteNpy(output, path);
+absl::Status WriteOutput(Matrix output, NewFile file) {
+  if (output.dtype == DataType::kFloat16) {
+    return WriteNpy(output, std::move(file));
+  }
   OwnedMatrix wide(output.rows, output.cols, DataType::kFloat32);
   Convert(output, wide.view);
-  return WriteNpy(wide.view, path);
+  return WriteNpy(wide.view, std::move(file));
 }
 
 absl::StatusOr<ForwardOptions> CallOptions(
@@ -105,6 +109,9 @@ absl::Status RunForward(const ForwardCommandOptions& options) {
   absl::StatusOr<DataType> dtype =
       options.dtype.empty() ? inputs->dtype : DataTypeNamed(options.dtype);
   if (!dtype.ok()) return dtype.status();
+  // Before the work, so that none is done for nothing.
+  absl::StatusOr<NewFile> outputs = NewFile::Create(options.outputs);
+  if (!outputs.ok()) return outputs.status();
   OwnedMatrix input(inputs->rows, inputs->cols, *dtype);
   OwnedMatrix output(inputs->rows, inputs->cols, *dtype);
   Convert(inputs->view(), input.view);
@@ -112,7 +119,7 @@ absl::Status RunForward(const ForwardCommandOptions& options) {
       SendAll(server->client.get(), options.layer, input.view, output.view,
               server->info.max_batch_tokens(), *call_options);
   if (!sent.ok()) return sent;
-  return WriteOutput(output.view, options.outputs);
+  return WriteOutput(output.view, *std::move(outputs));
 }
 
 }  // namespace sparse_ffn

@@ -22,6 +22,8 @@ class NewFile {
   NewFile& operator=(NewFile&& other) noexcept;
   ~NewFile();
 
+  const std::string& path() const { return path_; }
+
   absl::Status Append(const void* data, size_t bytes);
 
   // Closes the file and gives it its name. Of no more use afterwards.

@@ -4,6 +4,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 namespace sparse_ffn {
 namespace {
@@ -14,8 +15,10 @@ constexpr size_t kMaxQuotedBytes = 96;
 
 std::string Quoted(absl::string_view text) {
   const bool shorten = text.size() > kMaxQuotedBytes;
-  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, kMaxQuotedBytes)),
-                      shorten ? "...\"" : "\"");
+  // Between double quotes, single ones stand for themselves.
+  const std::string escaped = absl::StrReplaceAll(
+      absl::CHexEscape(text.substr(0, kMaxQuotedBytes)), {{"\\'", "'"}});
+  return absl::StrCat("\"", escaped, shorten ? "...\"" : "\"");
 }
 
 }  // namespace sparse_ffn

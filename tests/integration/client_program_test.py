@@ -4,6 +4,7 @@
 usage: client_program_test.py FOLDER_OF_THE_PROGRAMS [unittest arguments]
 """
 
+import glob
 import json
 import math
 import os
@@ -77,7 +78,17 @@ class ClientProgramTest(programs.ProgramsTest):
                          self.path(inputs), "--outputs", self.path("no.npy"))
             self.assertEqual(result.returncode, 1)
             self.assertIn(message, result.stderr)
-            self.assertFalse(os.path.exists(self.path("no.npy")))
+            self.assertEqual(glob.glob(self.path("no.npy*")), [])
+
+    def test_forward_sends_nothing_when_outputs_cannot_be_written(self):
+        write_npy(self.path("row.npy"), [[1.0] * self.info["hidden_size"]])
+        result = run("sparse-ffn-client", "forward", "--target",
+                     self.tcp_target, "--layer", 0, "--inputs",
+                     self.path("row.npy"), "--outputs",
+                     self.path("absent/out.npy"))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("absent/out.npy: cannot be written", result.stderr)
+        self.assertEqual(result.stdout, "")
 
     def test_check_passes(self):
         for arguments in ((), ("--execution", "sparse", "--dtype", "bfloat16"),
