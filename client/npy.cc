@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "server/checkpoint/new_file.h"
 #include "server/checkpoint/quoted.h"
 #include "server/checkpoint/regular_file.h"
 
@@ -188,10 +189,10 @@ absl::StatusOr<NpyArray> ReadHiddenStates(const std::string& path,
       ", found [", array->rows, ", ", array->cols, "]"));
 }
 
-absl::Status WriteNpy(ConstMatrix matrix, NewFile file) {
+absl::Status WriteNpy(ConstMatrix matrix, const std::string& path) {
   if (matrix.dtype == DataType::kBFloat16) {
     return absl::InvalidArgumentError(absl::StrCat(
-        file.path(),
+        path,
         ": expected float32 or float16, found bfloat16, which .npy "
         "files cannot hold"));
   }
@@ -209,15 +210,11 @@ absl::Status WriteNpy(ConstMatrix matrix, NewFile file) {
   start += static_cast<char>(header.size() >> 8);
   start += header;
 
-  absl::Status status = file.Append(start.data(), start.size());
-  if (status.ok()) status = file.Append(matrix.data, matrix.bytes());
-  return status.ok() ? file.Finish() : status;
-}
-
-absl::Status WriteNpy(ConstMatrix matrix, const std::string& path) {
   absl::StatusOr<NewFile> file = NewFile::Create(path);
   if (!file.ok()) return file.status();
-  return WriteNpy(matrix, *std::move(file));
+  absl::Status status = file->Append(start.data(), start.size());
+  if (status.ok()) status = file->Append(matrix.data, matrix.bytes());
+  return status.ok() ? file->Finish() : status;
 }
 
 }  // namespace sparse_ffn

@@ -9,7 +9,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/matrix.h"
-#include "server/checkpoint/new_file.h"
 
 namespace sparse_ffn {
 
@@ -35,10 +34,8 @@ absl::StatusOr<NpyArray> ReadNpy(const std::string& path);
 absl::StatusOr<NpyArray> ReadHiddenStates(const std::string& path,
                                           size_t hidden_size);
 
-// Writes float32 or float16, and finishes the file; INVALID_ARGUMENT for
-// bfloat16.
-absl::Status WriteNpy(ConstMatrix matrix, NewFile file);
-// The same to `path`. What is there stays until the new file is complete.
+// Writes float32 or float16; INVALID_ARGUMENT for bfloat16. A file that is
+// already there stays until the new one is complete.
 absl::Status WriteNpy(ConstMatrix matrix, const std::string& path);
 
 }  // namespace sparse_ffn

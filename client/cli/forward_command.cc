@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -75,13 +74,11 @@ absl::Status SendAll(FfnClient* client, int layer, Matrix input, Matrix output,
   return absl::OkStatus();
 }
 
-absl::Status WriteOutput(Matrix output, NewFile file) {
-  if (output.dtype == DataType::kFloat16) {
-    return WriteNpy(output, std::move(file));
-  }
+absl::Status WriteOutput(Matrix output, const std::string& path) {
+  if (output.dtype == DataType::kFloat16) return WriteNpy(output, path);
   OwnedMatrix wide(output.rows, output.cols, DataType::kFloat32);
   Convert(output, wide.view);
-  return WriteNpy(wide.view, std::move(file));
+  return WriteNpy(wide.view, path);
 }
 
 absl::StatusOr<ForwardOptions> CallOptions(
@@ -99,6 +96,10 @@ absl::StatusOr<ForwardOptions> CallOptions(
 }  // namespace
 
 absl::Status RunForward(const ForwardCommandOptions& options) {
+  // Before the work, so that none is done for nothing. Of this file nothing is
+  // left when it goes out of scope here.
+  absl::Status writable = NewFile::Create(options.outputs).status();
+  if (!writable.ok()) return writable;
   absl::StatusOr<ForwardOptions> call_options = CallOptions(options);
   if (!call_options.ok()) return call_options.status();
   const absl::StatusOr<ConnectedServer> server = ConnectTo(options.target);
@@ -109,9 +110,6 @@ absl::Status RunForward(const ForwardCommandOptions& options) {
   absl::StatusOr<DataType> dtype =
       options.dtype.empty() ? inputs->dtype : DataTypeNamed(options.dtype);
   if (!dtype.ok()) return dtype.status();
-  // Before the work, so that none is done for nothing.
-  absl::StatusOr<NewFile> outputs = NewFile::Create(options.outputs);
-  if (!outputs.ok()) return outputs.status();
   OwnedMatrix input(inputs->rows, inputs->cols, *dtype);
   OwnedMatrix output(inputs->rows, inputs->cols, *dtype);
   Convert(inputs->view(), input.view);
@@ -119,7 +117,7 @@ absl::Status RunForward(const ForwardCommandOptions& options) {
       SendAll(server->client.get(), options.layer, input.view, output.view,
               server->info.max_batch_tokens(), *call_options);
   if (!sent.ok()) return sent;
-  return WriteOutput(output.view, *std::move(outputs));
+  return WriteOutput(output.view, options.outputs);
 }
 
 }  // namespace sparse_ffn

@@ -113,16 +113,17 @@ absl::Status Run(const Flags& flags) {
   absl::Status status =
       sparse_ffn::MakeModel(*spec, [&](const MakeProgress& now) {
         bytes = now.bytes_written;
-        std::fprintf(stderr, "layer %zu of %zu, %.1f MB\n", now.layers_done,
-                     now.layers_total, static_cast<double>(bytes) * 1e-6);
+        std::fprintf(stderr, "layer %zu of %zu, %.1f MB of weights\n",
+                     now.layers_done, now.layers_total,
+                     static_cast<double>(bytes) * 1e-6);
       });
   if (!status.ok()) return status;
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();
   std::printf(
-      "%s: %zu layers, hidden %zu, intermediate %zu, %s, %s, %.1f MB in %.1f "
-      "s\n",
+      "%s: %zu layers, hidden %zu, intermediate %zu, %s, %s, %.1f MB of "
+      "weights in %.1f s\n",
       spec->out.c_str(), spec->num_layers, spec->hidden_size,
       spec->intermediate_size, sparse_ffn::DataTypeName(spec->dtype),
       spec->activation.c_str(), static_cast<double>(bytes) * 1e-6, seconds);

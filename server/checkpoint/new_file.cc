@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,23 +21,47 @@ absl::Status Failed(const std::string& path, const char* what) {
   return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot ", what));
 }
 
+// `path`, or the file that it leads to: a new name given to the link itself
+// would take its place.
+absl::StatusOr<std::string> BehindLinks(const std::string& path) {
+  if (path.empty()) {
+    return absl::InvalidArgumentError(
+        "expected the name of a file to write to, found an empty one");
+  }
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  const std::filesystem::path target = std::filesystem::canonical(path, error);
+  if (!error) return target.string();
+  return absl::FailedPreconditionError(absl::StrCat(
+      path, ": expected a file to write to, found a symbolic link to none"));
+}
+
 }  // namespace
 
 absl::StatusOr<NewFile> NewFile::Create(const std::string& path) {
-  struct stat info;
+  struct stat found;
+  const bool exists = stat(path.c_str(), &found) == 0;
   // Renaming over a device or FIFO would destroy it.
-  if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path,
-                     ": expected a regular file or nothing to write to, "
-                     "found something else"));
+  if (exists && !S_ISREG(found.st_mode)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, ": expected a regular file or nothing to write to, found ",
+        S_ISDIR(found.st_mode) ? "a folder" : "something else"));
   }
-  std::string temporary_path = absl::StrCat(path, ".part-", getpid());
+  if (exists && access(path.c_str(), W_OK) != 0) {
+    return Failed(path, "be written");
+  }
+  absl::StatusOr<std::string> target = BehindLinks(path);
+  if (!target.ok()) return target.status();
+  std::string temporary_path = absl::StrCat(*target, ".part-", getpid());
   const int descriptor =
       open(temporary_path.c_str(),
            O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (descriptor < 0) return Failed(path, "be written");
-  return NewFile(path, std::move(temporary_path), descriptor);
+  NewFile file(*std::move(target), std::move(temporary_path), descriptor);
+  if (exists && fchmod(descriptor, found.st_mode & 07777) != 0) {
+    return Failed(path, "be written with its permissions");
+  }
+  return file;
 }
 
 NewFile::NewFile(std::string path, std::string temporary_path, int descriptor)

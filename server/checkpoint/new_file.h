@@ -12,17 +12,17 @@
 namespace sparse_ffn {
 
 // Move-only. Has a temporary name beside `path` until Finish; destroyed before,
-// it leaves nothing behind, and what `path` held stays.
+// it leaves nothing behind, and what `path` held stays. Takes over the
+// permissions of that, and where `path` is a symbolic link, it stays one.
 class NewFile {
  public:
-  // FAILED_PRECONDITION where `path` is there but no regular file.
+  // FAILED_PRECONDITION where `path` is there but no regular file, or a link to
+  // nothing; other errors where it could not be written.
   static absl::StatusOr<NewFile> Create(const std::string& path);
 
   NewFile(NewFile&& other) noexcept;
   NewFile& operator=(NewFile&& other) noexcept;
   ~NewFile();
-
-  const std::string& path() const { return path_; }
 
   absl::Status Append(const void* data, size_t bytes);
 

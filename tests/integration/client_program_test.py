@@ -80,15 +80,19 @@ class ClientProgramTest(programs.ProgramsTest):
             self.assertIn(message, result.stderr)
             self.assertEqual(glob.glob(self.path("no.npy*")), [])
 
-    def test_forward_sends_nothing_when_outputs_cannot_be_written(self):
-        write_npy(self.path("row.npy"), [[1.0] * self.info["hidden_size"]])
-        result = run("sparse-ffn-client", "forward", "--target",
-                     self.tcp_target, "--layer", 0, "--inputs",
-                     self.path("row.npy"), "--outputs",
-                     self.path("absent/out.npy"))
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("absent/out.npy: cannot be written", result.stderr)
-        self.assertEqual(result.stdout, "")
+    def test_forward_looks_at_outputs_first(self):
+        # Nobody listens there, and there are no inputs.
+        for outputs, message in (
+                (self.path("absent/out.npy"), "out.npy: cannot be written"),
+                (self.folder.name, "found a folder"),
+                ("/dev/null", "/dev/null: expected a regular file"),
+                ("", "found an empty one")):
+            result = run("sparse-ffn-client", "forward", "--target",
+                         f"127.0.0.1:{free_port()}", "--layer", 0, "--inputs",
+                         self.path("absent.npy"), "--outputs", outputs)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(message, result.stderr)
+            self.assertEqual(result.stdout, "")
 
     def test_check_passes(self):
         for arguments in ((), ("--execution", "sparse", "--dtype", "bfloat16"),
