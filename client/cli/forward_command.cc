@@ -96,8 +96,8 @@ absl::StatusOr<ForwardOptions> CallOptions(
 }  // namespace
 
 absl::Status RunForward(const ForwardCommandOptions& options) {
-  // Before the work, so that none is done for nothing. Of this file nothing is
-  // left when it goes out of scope here.
+  // Before the work, so that none is done for nothing. This file is discarded
+  // at once: a signal while the server computes must leave none behind.
   absl::Status writable = NewFile::Create(options.outputs).status();
   if (!writable.ok()) return writable;
   absl::StatusOr<ForwardOptions> call_options = CallOptions(options);

@@ -24,10 +24,6 @@ absl::Status Failed(const std::string& path, const char* what) {
 // `path`, or the file that it leads to: a new name given to the link itself
 // would take its place.
 absl::StatusOr<std::string> BehindLinks(const std::string& path) {
-  if (path.empty()) {
-    return absl::InvalidArgumentError(
-        "expected the name of a file to write to, found an empty one");
-  }
   std::error_code error;
   if (!std::filesystem::is_symlink(path, error)) return path;
   const std::filesystem::path target = std::filesystem::canonical(path, error);
@@ -39,6 +35,10 @@ absl::StatusOr<std::string> BehindLinks(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<NewFile> NewFile::Create(const std::string& path) {
+  if (path.empty()) {
+    return absl::InvalidArgumentError(
+        "expected the name of a file to write to, found an empty one");
+  }
   struct stat found;
   const bool exists = stat(path.c_str(), &found) == 0;
   // Renaming over a device or FIFO would destroy it.

@@ -16,8 +16,9 @@ namespace sparse_ffn {
 // permissions of that, and where `path` is a symbolic link, it stays one.
 class NewFile {
  public:
-  // FAILED_PRECONDITION where `path` is there but no regular file, or a link to
-  // nothing; other errors where it could not be written.
+  // INVALID_ARGUMENT where `path` is empty, FAILED_PRECONDITION where it is
+  // there but no regular file, or a link to nothing; else what keeps it from
+  // being written.
   static absl::StatusOr<NewFile> Create(const std::string& path);
 
   NewFile(NewFile&& other) noexcept;
