@@ -128,7 +128,7 @@ class FfnClient {
       absl::Duration timeout = absl::Seconds(10));
 
   // As GetModelInfo, but asks again while the server is unavailable, as it is
-  // while it loads its model, for at most `timeout`.
+  // while it loads its model, for at most `timeout`; then its last answer.
   absl::StatusOr<v1::GetModelInfoReply> WaitForModelInfo(
       absl::Duration timeout);
 

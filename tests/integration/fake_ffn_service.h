@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -32,8 +33,9 @@ class FakeFfnService final : public v1::FfnService::Service {
 
   // Streams answer every second request before the one that came before it.
   std::atomic<bool> swap_pairs{false};
-  // GetModelInfo says so.
+  // GetModelInfo says so, this often; then it does not answer.
   std::atomic<bool> loading{false};
+  std::atomic<int> loading_answers{std::numeric_limits<int>::max()};
   // Replies carry one byte too few.
   std::atomic<bool> truncate_replies{false};
   // Calls end with this status unless it is OK; for streams, instead of the
@@ -61,10 +63,14 @@ class FakeFfnService final : public v1::FfnService::Service {
 
   void StartClock() { start_ = std::chrono::steady_clock::now(); }
 
-  grpc::Status GetModelInfo(grpc::ServerContext* /*context*/,
+  grpc::Status GetModelInfo(grpc::ServerContext* context,
                             const v1::GetModelInfoRequest* /*request*/,
                             v1::GetModelInfoReply* reply) override {
     if (loading) {
+      const bool answers = loading_answers-- > 0;
+      while (!answers && !context->IsCancelled()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
       return grpc::Status(grpc::StatusCode::UNAVAILABLE, "still loading");
     }
     reply->set_model_name("fake");
