@@ -193,7 +193,8 @@ absl::Status ServeUntilStopped(const ServerConfig& config, Batcher* batcher,
   }
   if (!batcher->WaitIdle(std::chrono::steady_clock::now())) {
     LogError("stopped with requests still on the device",
-             {{"drain_seconds", config.drain_seconds}});
+             {{"drain_seconds", config.drain_seconds},
+              {"not_answered", server->unanswered_requests()}});
     std::_Exit(kExitFailure);
   }
   if (server->unanswered_requests() > 0) {

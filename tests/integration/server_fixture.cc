@@ -160,7 +160,7 @@ void ServerFixture::WaitForQueuedTokens(size_t count) {
 
 void ServerFixture::WaitUntilAnswersStop() {
   constexpr double kMany = 1000;
-  constexpr int kSamples = 10;
+  constexpr int kSamples = 30;
   double before = 0;
   for (int unchanged = 0; unchanged < kSamples || before < kMany;) {
     double answered = 0;

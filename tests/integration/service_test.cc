@@ -169,14 +169,16 @@ TEST_P(ServiceTest, DropsWhatIsLate) {
   KeepLaneBusy();
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() +
-                       std::chrono::milliseconds(100));
-  v1::ForwardReply reply;
-  const v1::ForwardRequest late = MakeRequest(1, 3);
-  EXPECT_EQ(stub_->Forward(&context, late, &reply).error_code(),
-            grpc::StatusCode::DEADLINE_EXCEEDED);
-  // Until the server's clock shows the deadline too, which lags behind by the
-  // way of the request.
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+                       std::chrono::seconds(2));
+  std::thread caller([this, &context] {
+    v1::ForwardReply reply;
+    EXPECT_EQ(stub_->Forward(&context, MakeRequest(1, 3), &reply).error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
+  });
+  WaitForQueuedTokens(3);
+  // The server's clock shows the deadline later, by the way of the request.
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+  caller.join();
   FreeLane();
   WaitForRequestsInFlight(0);
   EXPECT_EQ(control_.batches().size(), 1);
