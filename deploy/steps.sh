@@ -33,7 +33,7 @@ run_step() {
   else
     printf '   FAILED with status %d after %d s; the end of %s:\n' \
       "$status" $((SECONDS - start)) "$log"
-    tail -n "${STEP_TAIL_LINES:-40}" "$log" | sed 's/^/   | /'
+    tail -n 40 "$log" | sed 's/^/   | /'
   fi
   return "$status"
 }

@@ -61,7 +61,7 @@ run_step "build" "$build_dir/build.log" \
 
 test_log=$build_dir/test.log
 status=0
-STEP_TAIL_LINES=120 run_step "test" "$test_log" \
+run_step "test" "$test_log" \
   ctest --preset "$preset" --no-tests=error --parallel "$jobs" \
   ${ctest_arguments[@]+"${ctest_arguments[@]}"} || status=$?
 
@@ -74,7 +74,18 @@ skipped=$(count '\*\*\*Skipped')
 total=$(count '')
 failed=$((total - passed - skipped))
 
-# Why tests were skipped, from ctest's own record: the line after GoogleTest's
+# What failed tests printed last, from ctest's own record.
+record=$build_dir/Testing/Temporary/LastTest.log
+awk '
+  $2 == "Testing:" { name = $3; lines = 0 }
+  { line[lines++ % 60] = $0 }
+  /^Test Failed/ {
+    printf "\nFailed: %s\n", name
+    for (i = lines > 60 ? lines - 60 : 0; i < lines; ++i) print "   | " line[i % 60]
+  }
+' "$record"
+
+# Why tests were skipped, from there too: the line after GoogleTest's
 # "file:line: Skipped", or a script's line "skipped: ...". One reason a program,
 # those of programs that passed with some of their cases skipped included.
 skip_reasons=$(awk '
@@ -83,7 +94,7 @@ skip_reasons=$(awk '
   /: Skipped$/ && reason == "" { take_next = 1 }
   /^skipped: / && reason == "" { reason = substr($0, 10) }
   /^<end of output>/ && reason != "" { print "  " name ": " reason }
-' "$build_dir/Testing/Temporary/LastTest.log")
+' "$record")
 if [[ -n "$skip_reasons" ]]; then
   printf '\nSkipped, in whole or in part:\n%s\n' "$skip_reasons"
 fi
