@@ -34,6 +34,9 @@ constexpr double kGigabyte = 1e9;
 // sleeping costs little beside that.
 constexpr std::chrono::microseconds kCudaSpin{50};
 
+// What the batch on the device gets beyond --drain-seconds.
+constexpr std::chrono::seconds kLastBatchGrace{1};
+
 // Twice the largest valid request, so that one that is somewhat too large gets
 // an answer that says what is wrong.
 size_t MaxRequestBytes(const FfnConfig& ffn) {
@@ -191,7 +194,7 @@ absl::Status ServeUntilStopped(const ServerConfig& config, Batcher* batcher,
     LogInfo("drained");
     return absl::OkStatus();
   }
-  if (!batcher->WaitIdle(std::chrono::steady_clock::now())) {
+  if (!batcher->WaitIdle(std::chrono::steady_clock::now() + kLastBatchGrace)) {
     LogError("stopped with requests still on the device",
              {{"drain_seconds", config.drain_seconds},
               {"not_answered", server->unanswered_requests()}});

@@ -96,10 +96,11 @@ absl::Status FfnService::SubmitUnreadable() {
 
 void FfnService::RecordReply(RpcMethod method, absl::StatusCode code,
                              bool taken, SteadyTime started) {
-  requests_in_flight_.fetch_sub(1, std::memory_order_relaxed);
   metrics_->RecordRequest(method, code,
                           std::chrono::steady_clock::now() - started);
   if (taken && code != absl::StatusCode::kOk) RecordRejected(code, taken);
+  // Last: where no request is in flight, all have been counted.
+  requests_in_flight_.fetch_sub(1, std::memory_order_release);
 }
 
 void FfnService::RecordRejected(absl::StatusCode code, bool taken) {

@@ -85,7 +85,7 @@ class FfnService {
                    SteadyTime started);
 
   size_t requests_in_flight() const {
-    return requests_in_flight_.load(std::memory_order_relaxed);
+    return requests_in_flight_.load(std::memory_order_acquire);
   }
 
   // False if the calls that clients have made were not all over by `deadline`.

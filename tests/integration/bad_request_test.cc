@@ -191,7 +191,7 @@ TEST_P(ServiceTest, StreamOutlivesWhatIsNoRequest) {
   }
   EXPECT_EQ(Metric("sparse_ffn_requests_rejected_total{reason=\"invalid\"}"),
             2);
-  EXPECT_EQ(Metric("sparse_ffn_requests_in_flight"), 0);
+  WaitForRequestsInFlight(0);
 }
 
 TEST_P(ServiceTest, RefusesCompressedRequests) {

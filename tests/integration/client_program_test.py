@@ -12,7 +12,7 @@ import shutil
 import subprocess
 
 import programs
-from programs import (MAX_BATCH_TOKENS, SEED, free_port, program, read_npy, run,
+from programs import (MAX_BATCH_TOKENS, SEED, program, read_npy, run,
                       write_npy)
 
 
@@ -88,7 +88,7 @@ class ClientProgramTest(programs.ProgramsTest):
                 ("/dev/null", "/dev/null: expected a regular file"),
                 ("", "found an empty one")):
             result = run("sparse-ffn-client", "forward", "--target",
-                         f"127.0.0.1:{free_port()}", "--layer", 0, "--inputs",
+                         self.silent_target(), "--layer", 0, "--inputs",
                          self.path("absent.npy"), "--outputs", outputs)
             self.assertEqual(result.returncode, 1)
             self.assertIn(message, result.stderr)
@@ -213,7 +213,7 @@ class ClientProgramTest(programs.ProgramsTest):
             self.assertIn(message, result.stderr)
 
     def test_nothing_listens(self):
-        target = "127.0.0.1:%d" % free_port()
+        target = self.silent_target()
         for name, *arguments in (("sparse-ffn-load",),
                                  ("sparse-ffn-client", "info"),
                                  ("sparse-ffn-client", "check", "--model",

@@ -43,7 +43,8 @@ struct Rows {
 class ClientTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto client = FfnClient::Connect(server_.target());
+    auto client = FfnClient::Connect(server_.target(),
+                                     {.connect_timeout = absl::Seconds(60)});
     ASSERT_TRUE(client.ok()) << client.status();
     client_ = *std::move(client);
   }

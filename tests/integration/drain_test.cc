@@ -86,8 +86,10 @@ TEST_P(DrainTest, WatchersSeeItComeAndGo) {
   EXPECT_EQ(watch.Next(), kNotServing);
   Serve();
   EXPECT_EQ(watch.Next(), kServing);
+  KeepLaneBusy();
   std::thread drainer([this] { EXPECT_TRUE(server_->Drain(kPatience)); });
   EXPECT_EQ(watch.Next(), kNotServing);
+  FreeLane();
   drainer.join();
 }
 
@@ -183,7 +185,7 @@ TEST_P(DrainTest, ClientsThatNeverReadAreCutOff) {
     }
   });
   WaitUntilAnswersStop();
-  EXPECT_FALSE(server_->Drain(std::chrono::milliseconds(100)));
+  EXPECT_FALSE(server_->Drain(std::chrono::seconds(1)));
   EXPECT_EQ(server_->unanswered_requests(), 0u);
   writer.join();
   v1::ForwardReply reply;

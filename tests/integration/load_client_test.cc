@@ -46,7 +46,8 @@ class LoadClientTest : public testing::TestWithParam<bool> {
   }
 
   LoadResult Run() {
-    auto connection = FfnClient::Connect(server_.target());
+    auto connection = FfnClient::Connect(
+        server_.target(), {.connect_timeout = absl::Seconds(60)});
     EXPECT_TRUE(connection.ok()) << connection.status();
     LoadClient client((*connection)->channel(), plan_, inputs_, 0);
     client.Run(&stop_);

@@ -20,7 +20,8 @@ class LoadProgramTest(programs.ProgramsTest):
         if os.path.exists(path):
             os.remove(path)
         result = run("sparse-ffn-load", "--target", target or self.tcp_target,
-                     "--warmup", "0.1", "--json", path, *arguments)
+                     "--warmup", "0.1", "--connect-timeout", "60", "--json",
+                     path, *arguments)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("p99.9", result.stdout)
         with open(path, encoding="utf-8") as file:
@@ -95,7 +96,7 @@ class LoadProgramTest(programs.ProgramsTest):
         path = self.path("cut.json")
         load = subprocess.Popen(
             [program("sparse-ffn-load"), "--target", target, "--warmup", "0",
-             "--duration", "3", "--connect-timeout", "60", "--in-flight",
+             "--duration", "10", "--connect-timeout", "60", "--in-flight",
              "3", "--json", path],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         load.stderr.readline()  # The first second's line of progress.

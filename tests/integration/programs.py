@@ -4,6 +4,7 @@ import array
 import ast
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -25,12 +26,6 @@ def run(name, *arguments):
     return subprocess.run([program(name), *map(str, arguments)],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, timeout=120, check=False)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def write_npy(path, rows):
@@ -64,20 +59,22 @@ class ProgramsTest(unittest.TestCase):
         cls.folder = tempfile.TemporaryDirectory()
         cls.model = cls.make_model("model", SEED)
         cls.unix_target = "unix:" + cls.path("socket")
-        cls.tcp_target = "127.0.0.1:%d" % free_port()
         cls.log = open(cls.path("server.log"), "w+")
         cls.server = subprocess.Popen(
             [program("sparse-ffn-server"), "--model", cls.model,
-             "--listen", cls.tcp_target, "--listen", cls.unix_target,
-             "--metrics", "127.0.0.1:%d" % free_port(), "--backend", "cpu",
+             "--listen", "127.0.0.1:0", "--listen", cls.unix_target,
+             "--metrics", "", "--backend", "cpu",
              "--max-batch-tokens", str(MAX_BATCH_TOKENS)],
             stdout=cls.log, stderr=subprocess.STDOUT)
-        info = run("sparse-ffn-client", "info", "--target", cls.tcp_target,
+        info = run("sparse-ffn-client", "info", "--target", cls.unix_target,
                    "--connect-timeout", "60", "--json")
         if info.returncode != 0:
             cls.tearDownClass()
             raise AssertionError("the server did not come up: " + info.stderr)
         cls.info = json.loads(info.stdout)
+        with open(cls.path("server.log"), encoding="utf-8") as log:
+            cls.tcp_target = re.search(r"127\.0\.0\.1:[1-9]\d*",
+                                       log.read()).group()
 
     @classmethod
     def tearDownClass(cls):
@@ -89,6 +86,13 @@ class ProgramsTest(unittest.TestCase):
         cls.folder.cleanup()
         if code != 0:
             raise AssertionError("the server ended with %d:\n%s" % (code, log))
+
+    def silent_target(self):
+        """An address at which nobody listens until the test is over."""
+        bound = socket.socket()
+        self.addCleanup(bound.close)
+        bound.bind(("127.0.0.1", 0))
+        return "127.0.0.1:%d" % bound.getsockname()[1]
 
     @classmethod
     def path(cls, name):

@@ -14,6 +14,8 @@ std::shared_ptr<grpc::Channel> NewChannel(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // A window that stays small: what a client does not read piles up soon.
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
                                    arguments);
 }
@@ -99,6 +101,9 @@ void ServerFixture::Serve() {
   BatcherOptions options;
   options.max_batch_tokens = kFixtureBatchTokens;
   options.max_queued_tokens = kMaxQueuedTokens;
+  options.now = [this] {
+    return std::chrono::steady_clock::now() + clock_ahead_.load();
+  };
   options.on_batch = [this](const BatchRecord& batch) {
     metrics_.RecordBatch(batch);
   };

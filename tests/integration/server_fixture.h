@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -73,6 +74,8 @@ class ServerFixture : public testing::TestWithParam<std::string> {
   }
 
   FakeLaneControl control_;
+  // By how much the batcher's clock is ahead.
+  std::atomic<std::chrono::seconds> clock_ahead_{std::chrono::seconds(0)};
   Metrics metrics_{"test"};
   std::string address_;
   std::unique_ptr<FfnServer> server_;

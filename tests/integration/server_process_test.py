@@ -129,7 +129,7 @@ class ServerProcessTest(unittest.TestCase):
     def load(self, server, *arguments):
         return subprocess.Popen(
             [program("sparse-ffn-load"), "--target", server.field("address"),
-             "--warmup", "0", *arguments],
+             "--warmup", "0", "--connect-timeout", "60", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def test_stops_on_both_signals(self):
@@ -165,7 +165,7 @@ class ServerProcessTest(unittest.TestCase):
         self.addCleanup(load.communicate)
         self.addCleanup(load.kill)
         server.metrics_once(lambda series: series[
-            "sparse_ffn_requests_in_flight"] >= 100)
+            "sparse_ffn_requests_in_flight"] >= 800)
         return server, load
 
     def stalled(self, *arguments):
