@@ -245,15 +245,16 @@ absl::StatusOr<v1::GetModelInfoReply> FfnClient::WaitForModelInfo(
     absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   absl::Status why;
-  do {
+  while (true) {
     absl::StatusOr<v1::GetModelInfoReply> info =
         GetModelInfo(std::max(deadline - absl::Now(), absl::Milliseconds(100)));
-    if (absl::IsDeadlineExceeded(info.status()) && !why.ok()) break;
-    if (!absl::IsUnavailable(info.status())) return info;
+    if (absl::IsDeadlineExceeded(info.status()) && !why.ok()) return why;
+    if (!absl::IsUnavailable(info.status()) || absl::Now() >= deadline) {
+      return info;
+    }
     why = info.status();
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  } while (absl::Now() < deadline);
-  return why;
+  }
 }
 
 absl::Status FfnClient::Forward(int layer, ConstMatrix hidden_states,

@@ -67,13 +67,13 @@ class Server:
                     series[name] = float(value)
         return series
 
-    def metrics_once(self, reached):
-        """The metrics, as soon as reached(metrics) is true."""
+    def wait_for_metrics(self, reached):
+        """Returns as soon as reached(self.metrics()) is true."""
         give_up = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < give_up:
             series = self.metrics()
             if reached(series):
-                return series
+                return
             time.sleep(0.02)
         raise AssertionError("still: %s" % series)
 
@@ -150,7 +150,7 @@ class ServerProcessTest(unittest.TestCase):
         server = self.start()
         load = self.load(server, "--mode", "stream", "--clients", "3",
                          "--in-flight", "8", "--duration", "30")
-        server.metrics_once(lambda series: series.get(
+        server.wait_for_metrics(lambda series: series.get(
             'sparse_ffn_layer_tokens_total{layer="0"}', 0) >= 100)
         self.assertEqual(server.stop(), 0, server.log)
         load.kill()
@@ -164,7 +164,7 @@ class ServerProcessTest(unittest.TestCase):
                          "--tokens", "256", "--duration", "60")
         self.addCleanup(load.communicate)
         self.addCleanup(load.kill)
-        server.metrics_once(lambda series: series[
+        server.wait_for_metrics(lambda series: series[
             "sparse_ffn_requests_in_flight"] >= 800)
         return server, load
 
@@ -185,7 +185,7 @@ class ServerProcessTest(unittest.TestCase):
     def test_requests_that_a_drain_leaves_unanswered_are_an_error(self):
         server, _ = self.busy("--drain-seconds", "0")
         self.assertEqual(server.stop(), 1, server.log)
-        # Either, by whether a batch runs at the very end.
+        # The latter where the last batch takes a second more.
         self.assertRegex(server.log[-1],
                          "not answered within --drain-seconds 0: [1-9]|"
                          "still on the device.* not_answered=[1-9]")
@@ -206,7 +206,7 @@ class ServerProcessTest(unittest.TestCase):
         output = load.communicate(timeout=PATIENCE_SECONDS)[0]
         self.assertEqual(load.returncode, 0, output)
         # A batch is counted after its replies, one series after the other.
-        server.metrics_once(lambda series: series[
+        server.wait_for_metrics(lambda series: series[
             "sparse_ffn_activation_sparsity_ratio_count"] >= 200 * 3)
         series = server.metrics()
 
