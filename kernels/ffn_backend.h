@@ -65,9 +65,9 @@ struct FfnConfig {
   // version of the software: not on the other tokens of its batch, its place
   // among them, what ran before, max_batch_tokens or the number of threads. To
   // the device belong the vector instructions of the portable backend and the
-  // version of cuBLAS on CUDA. The portable backend is always so. CUDA then
-  // runs each token as a batch of its own: a batch takes as long as its tokens
-  // one after the other and shares no reading of weights; kAuto is kSparse.
+  // version of cuBLAS on CUDA. The portable backend is always so. On CUDA
+  // kAuto then is kSparse, and batches run in passes (FfnStats): of up to 32
+  // tokens on newer devices, sparse; else of one.
   bool deterministic = false;
 };
 
@@ -95,6 +95,12 @@ struct PathCost {
   double microseconds = 0;   // Finite, > 0.
 };
 
+// Tokens of a batch, side by side, that ran at once and read weights together.
+struct FfnPass {
+  uint32_t tokens = 0;
+  uint32_t union_active_neurons = 0;  // Active for at least one of them.
+};
+
 // Of one batch. Durations in nanoseconds, 0 where not measured. The activation,
 // the threshold and the choice of the active neurons count to gate_ns on the
 // portable backend and for one token of the sparse path on CUDA, else to up_ns:
@@ -102,12 +108,12 @@ struct PathCost {
 // deterministic backend measures none.
 struct FfnStats {
   absl::Span<const uint32_t> active_neurons;  // [tokens]; the lane owns it.
-  // Active for at least one token; the largest of active_neurons where
-  // one_by_one.
+  // Active for at least one token; where there are passes, that of the largest.
   uint32_t union_active_neurons = 0;
-  // Whether each token ran as a batch of its own, as in a deterministic CUDA
-  // backend, and read its own rows. Durations are then sums over the tokens.
-  bool one_by_one = false;
+  // Where a batch ran as several, as in a deterministic CUDA backend: those, in
+  // the order of their tokens; the lane owns it. Durations are then sums over
+  // them. Empty where all tokens ran at once.
+  absl::Span<const FfnPass> passes;
   FfnPath path = FfnPath::kSparse;
   uint64_t copy_in_ns = 0;  // Host to device, where there is such a copy.
   uint64_t gate_ns = 0;

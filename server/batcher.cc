@@ -38,6 +38,27 @@ void Pause() {
 #endif
 }
 
+// The most, of tokens and of neurons, that a pass has with one of rows `first`
+// to `first + rows` of a batch of `tokens`.
+FfnPass LargestPass(const FfnStats& stats, size_t tokens, size_t first,
+                    size_t rows) {
+  if (stats.passes.empty()) {
+    return {static_cast<uint32_t>(tokens), stats.union_active_neurons};
+  }
+  FfnPass most;
+  size_t begin = 0;
+  for (const FfnPass& pass : stats.passes) {
+    const size_t end = begin + pass.tokens;
+    if (begin < first + rows && first < end) {
+      most.tokens = std::max(most.tokens, pass.tokens);
+      most.union_active_neurons =
+          std::max(most.union_active_neurons, pass.union_active_neurons);
+    }
+    begin = end;
+  }
+  return most;
+}
+
 }  // namespace
 
 // Of one lane's thread alone; sized at start for the largest batch.
@@ -266,7 +287,6 @@ void Batcher::DeliverResult(Lane* lane, const FfnResult& result) {
   lane->queue_ns.clear();
   absl::StatusOr<FfnTaskResult> part = FfnTaskResult{};
   part->batch = &result.stats;
-  part->batch_tokens = result.stats.one_by_one ? 1 : lane->tokens;
   size_t row = 0;
   for (FfnTask* task : lane->tasks) {
     const size_t tokens = task->hidden_states.rows;
@@ -274,6 +294,9 @@ void Batcher::DeliverResult(Lane* lane, const FfnResult& result) {
     part->output = ConstMatrix{result.output.row(row), tokens,
                                result.output.cols, result.output.dtype};
     part->active_neurons = result.stats.active_neurons.subspan(row, tokens);
+    const FfnPass most = LargestPass(result.stats, lane->tokens, row, tokens);
+    part->batch_tokens = most.tokens;
+    part->union_active_neurons = most.union_active_neurons;
     lane->queue_ns.push_back(part->queue_ns);
     row += tokens;
     task->Done(part);

@@ -1,9 +1,8 @@
 // What a request and a batch add to the series.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <vector>
 
+#include "absl/types/span.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
@@ -19,18 +18,23 @@ constexpr double kRecentTokens = 1024;
 
 }  // namespace
 
-// A batch as the lane ran it: as one, or as one of each token.
+// A batch as the lane ran it.
 struct Metrics::Work {
-  size_t batches = 1;
-  double union_active = 0;  // Summed over the batches.
+  const FfnPass whole;
+  const absl::Span<const FfnPass> passes;
+  double union_active = 0;  // Summed over the passes.
 
   explicit Work(const BatchRecord& batch)
-      : union_active(batch.stats.union_active_neurons) {
-    if (!batch.stats.one_by_one) return;
-    const absl::Span<const uint32_t> active = batch.stats.active_neurons;
-    batches = batch.tokens;
-    union_active = std::accumulate(active.begin(), active.end(), 0.0);
+      : whole{static_cast<uint32_t>(batch.tokens),
+              batch.stats.union_active_neurons},
+        passes(batch.stats.passes.empty() ? absl::MakeConstSpan(&whole, 1)
+                                          : batch.stats.passes) {
+    for (const FfnPass& pass : passes) {
+      union_active += pass.union_active_neurons;
+    }
   }
+  Work(const Work&) = delete;
+  Work& operator=(const Work&) = delete;
 };
 
 void Metrics::RecordRequest(RpcMethod method, absl::StatusCode code,
@@ -49,12 +53,10 @@ void Metrics::RecordBatch(const BatchRecord& batch) {
   const Work work(batch);
   RecordStages(batch);
   RecordWeightBytes(batch.stats.path, work);
-  const auto batches = static_cast<double>(work.batches);
+  const auto batches = static_cast<double>(work.passes.size());
   batches_[static_cast<size_t>(batch.stats.path)]->Increment(batches);
+  for (const FfnPass& pass : work.passes) batch_tokens_->Observe(pass.tokens);
   const auto tokens = static_cast<double>(batch.tokens);
-  for (size_t i = 0; i < work.batches; ++i) {
-    batch_tokens_->Observe(tokens / batches);
-  }
   const auto index = static_cast<size_t>(batch.layer);
   if (index >= layers_.size() || layers_[index] == nullptr) return;
   LayerSeries* series = layers_[index].get();
@@ -116,7 +118,8 @@ void Metrics::RecordSparsity(const BatchRecord& batch, LayerSeries* series) {
 
 void Metrics::RecordWeightBytes(FfnPath path, const Work& work) {
   const auto row_bytes = static_cast<double>(row_bytes_);
-  const auto rows = static_cast<double>(work.batches * intermediate_size_);
+  const auto rows =
+      static_cast<double>(work.passes.size() * intermediate_size_);
   const double used = path == FfnPath::kDense ? rows : work.union_active;
   bytes_read_[kGateProj]->Increment(rows * row_bytes);
   for (WeightMatrix matrix : {kUpProj, kDownProj}) {

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "kernels/ffn_backend.h"
 #include "kernels/matrix.h"
 #include "server/mutex.h"
@@ -62,10 +63,10 @@ class FakeLaneControl {
     MutexLock lock(&mutex_);
     error_ = status;
   }
-  // From now on Run says that its tokens ran one by one.
-  void SetOneByOne() {
+  // From now on Run says that its tokens ran in passes of so many.
+  void SetPassTokens(size_t tokens) {
     MutexLock lock(&mutex_);
-    one_by_one_ = true;
+    pass_tokens_ = tokens;
   }
   // Called by each input(): after the batch closed, before its launch.
   void SetOnInput(std::function<void()> on_input) {
@@ -85,9 +86,9 @@ class FakeLaneControl {
     if (call) call();
   }
 
-  bool one_by_one() {
+  size_t pass_tokens() {
     MutexLock lock(&mutex_);
-    return one_by_one_;
+    return pass_tokens_;
   }
 
   absl::Status Run(FakeBatch batch) {
@@ -104,7 +105,7 @@ class FakeLaneControl {
   bool holding_ ABSL_GUARDED_BY(mutex_) = false;
   int permits_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
-  bool one_by_one_ ABSL_GUARDED_BY(mutex_) = false;
+  size_t pass_tokens_ ABSL_GUARDED_BY(mutex_) = SIZE_MAX;
   std::function<void()> on_input_ ABSL_GUARDED_BY(mutex_);
   std::vector<FakeBatch> batches_ ABSL_GUARDED_BY(mutex_);
 };
@@ -142,7 +143,7 @@ class FakeLane final : public FfnLane {
     result.output = {output_.data(), tokens, hidden_size_, DataType::kFloat32};
     result.stats.active_neurons = absl::MakeConstSpan(active_.data(), tokens);
     result.stats.union_active_neurons = widest;
-    result.stats.one_by_one = control_->one_by_one();
+    result.stats.passes = Passes(tokens);
     result.stats.path =
         execution == Execution::kDense ? FfnPath::kDense : FfnPath::kSparse;
     result.stats.compute_ns = 1;
@@ -150,11 +151,25 @@ class FakeLane final : public FfnLane {
   }
 
  private:
+  absl::Span<const FfnPass> Passes(size_t tokens) {
+    const size_t most = control_->pass_tokens();
+    passes_.clear();
+    if (tokens <= most) return {};
+    for (size_t first = 0; first < tokens; first += most) {
+      const size_t end = std::min(first + most, tokens);
+      passes_.push_back(
+          {static_cast<uint32_t>(end - first),
+           *std::max_element(&active_[first], active_.data() + end)});
+    }
+    return passes_;
+  }
+
   FakeLaneControl* const control_;
   const size_t hidden_size_;
   std::vector<float> input_;
   std::vector<float> output_;
   std::vector<uint32_t> active_;
+  std::vector<FfnPass> passes_;
 };
 
 }  // namespace sparse_ffn

@@ -57,7 +57,8 @@ class CudaBackend : public FfnBackend {
   absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
     auto lane = CudaLane::New(model_);
     if (!lane.ok() || !model_.config.deterministic) return lane;
-    return cuda::NewDeterministicLane(*std::move(lane), model_.config);
+    return cuda::NewDeterministicLane(*std::move(lane), model_.config,
+                                      /*pass_tokens=*/1);
   }
   absl::StatusOr<std::vector<PathCost>> MeasurePaths(
       double seconds, const std::function<void()>& progress) override {

@@ -16,26 +16,30 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Adds what one token took, and what it found, to the stats of its batch.
-void Add(const FfnStats& token, FfnStats* batch) {
+// Adds what a pass took, and what it found, to the stats of its batch.
+void Add(const FfnStats& pass, FfnStats* batch) {
   batch->union_active_neurons =
-      std::max(batch->union_active_neurons, token.union_active_neurons);
-  batch->path = token.path;
-  batch->copy_in_ns += token.copy_in_ns;
-  batch->gate_ns += token.gate_ns;
-  batch->up_ns += token.up_ns;
-  batch->down_ns += token.down_ns;
-  batch->copy_out_ns += token.copy_out_ns;
+      std::max(batch->union_active_neurons, pass.union_active_neurons);
+  batch->path = pass.path;
+  batch->copy_in_ns += pass.copy_in_ns;
+  batch->gate_ns += pass.gate_ns;
+  batch->up_ns += pass.up_ns;
+  batch->down_ns += pass.down_ns;
+  batch->copy_out_ns += pass.copy_out_ns;
 }
 
 class DeterministicLane : public FfnLane {
  public:
   // May throw std::bad_alloc.
-  DeterministicLane(std::unique_ptr<FfnLane> lane, const FfnConfig& config)
+  DeterministicLane(std::unique_ptr<FfnLane> lane, const FfnConfig& config,
+                    size_t pass_tokens)
       : lane_(std::move(lane)),
         config_(config),
+        pass_tokens_(pass_tokens),
         output_(config.max_batch_tokens * config.hidden_size),
-        active_(config.max_batch_tokens) {}
+        active_(config.max_batch_tokens) {
+    passes_.reserve(config.max_batch_tokens);
+  }
 
   absl::Status Allocate() {
     const size_t bytes = input(config_.max_batch_tokens).bytes();
@@ -53,27 +57,34 @@ class DeterministicLane : public FfnLane {
                                 Execution execution) override;
 
  private:
-  // Leaves the token's row of output_ and active_; `batch` grows.
-  absl::Status RunToken(int layer, size_t token, Execution execution,
-                        FfnStats* batch);
+  // Leaves rows first to first + tokens of output_ and active_, and a pass;
+  // `batch` grows.
+  absl::Status RunPass(int layer, size_t first, size_t tokens,
+                       Execution execution, FfnStats* batch);
 
   const std::unique_ptr<FfnLane> lane_;
   const FfnConfig config_;
+  const size_t pass_tokens_;
   cpu::AlignedMemory input_;      // [max_batch_tokens, hidden_size]
   std::vector<float> output_;     // [max_batch_tokens, hidden_size]
   std::vector<uint32_t> active_;  // [max_batch_tokens]
+  std::vector<FfnPass> passes_;
 };
 
-absl::Status DeterministicLane::RunToken(int layer, size_t token,
-                                         Execution execution, FfnStats* batch) {
-  const Matrix row = lane_->input(1);
-  std::memcpy(row.data, input(token + 1).row(token), row.row_bytes());
-  absl::StatusOr<FfnResult> result = lane_->Run(layer, 1, execution);
+absl::Status DeterministicLane::RunPass(int layer, size_t first, size_t tokens,
+                                        Execution execution, FfnStats* batch) {
+  const Matrix rows = lane_->input(tokens);
+  std::memcpy(rows.data, input(first + tokens).row(first), rows.bytes());
+  absl::StatusOr<FfnResult> result = lane_->Run(layer, tokens, execution);
   if (!result.ok()) return result.status();
-  std::memcpy(&output_[token * config_.hidden_size], result->output.row(0),
-              result->output.row_bytes());
-  active_[token] = result->stats.active_neurons[0];
-  Add(result->stats, batch);
+  std::memcpy(&output_[first * config_.hidden_size], result->output.row(0),
+              result->output.bytes());
+  const FfnStats& stats = result->stats;
+  std::copy(stats.active_neurons.begin(), stats.active_neurons.end(),
+            active_.begin() + static_cast<ptrdiff_t>(first));
+  passes_.push_back(
+      {static_cast<uint32_t>(tokens), stats.union_active_neurons});
+  Add(stats, batch);
   return absl::OkStatus();
 }
 
@@ -85,15 +96,18 @@ absl::StatusOr<FfnResult> DeterministicLane::Run(int layer, size_t tokens,
         "tokens: expected 1 to ", config_.max_batch_tokens, ", got ", tokens));
   }
   if (execution == Execution::kAuto) execution = Execution::kSparse;
+  const size_t most = execution == Execution::kDense ? 1 : pass_tokens_;
   FfnResult result;
-  result.stats.one_by_one = true;
-  for (size_t token = 0; token < tokens; ++token) {
-    absl::Status status = RunToken(layer, token, execution, &result.stats);
+  passes_.clear();
+  for (size_t first = 0; first < tokens; first += most) {
+    absl::Status status = RunPass(layer, first, std::min(most, tokens - first),
+                                  execution, &result.stats);
     if (!status.ok()) return status;
   }
   result.output = {output_.data(), tokens, config_.hidden_size,
                    DataType::kFloat32};
   result.stats.active_neurons = absl::MakeConstSpan(active_.data(), tokens);
+  if (passes_.size() > 1) result.stats.passes = passes_;
   result.stats.compute_ns = static_cast<uint64_t>(
       std::chrono::nanoseconds(Clock::now() - start).count());
   return result;
@@ -102,9 +116,11 @@ absl::StatusOr<FfnResult> DeterministicLane::Run(int layer, size_t tokens,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FfnLane>> NewDeterministicLane(
-    std::unique_ptr<FfnLane> lane, const FfnConfig& config) {
+    std::unique_ptr<FfnLane> lane, const FfnConfig& config,
+    size_t pass_tokens) {
   try {
-    auto made = std::make_unique<DeterministicLane>(std::move(lane), config);
+    auto made = std::make_unique<DeterministicLane>(std::move(lane), config,
+                                                    pass_tokens);
     absl::Status status = made->Allocate();
     if (!status.ok()) return status;
     return made;

@@ -2,6 +2,7 @@
 #ifndef SPARSE_FFN_KERNELS_CUDA_DETERMINISTIC_LANE_H_
 #define SPARSE_FFN_KERNELS_CUDA_DETERMINISTIC_LANE_H_
 
+#include <cstddef>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -10,13 +11,13 @@
 namespace sparse_ffn::cuda {
 
 // A lane that keeps the promise of FfnConfig::deterministic: it runs the tokens
-// of a batch through `lane` one after the other, each as a batch of one, and
-// kAuto as kSparse, so that neither estimates nor measured times decide. Of
-// `lane` it takes that a batch of one gives the same bits each time. Its own
-// buffers have config.max_batch_tokens rows; RESOURCE_EXHAUSTED when memory
-// runs out.
+// of a batch through `lane` in passes, one after the other, of up to
+// `pass_tokens` or, where they are to be dense, of one; and kAuto as kSparse,
+// so that neither estimates nor measured times decide. Of `lane` it takes that
+// a token gets the same bits in every such pass. Its own buffers have
+// config.max_batch_tokens rows; RESOURCE_EXHAUSTED when memory runs out.
 absl::StatusOr<std::unique_ptr<FfnLane>> NewDeterministicLane(
-    std::unique_ptr<FfnLane> lane, const FfnConfig& config);
+    std::unique_ptr<FfnLane> lane, const FfnConfig& config, size_t pass_tokens);
 
 }  // namespace sparse_ffn::cuda
 

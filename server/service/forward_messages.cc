@@ -70,13 +70,6 @@ absl::Status CheckFinite(const ConstMatrix& rows, DataType weights_dtype) {
                  value, expected);
 }
 
-// Of the batch, or of the largest of the batches that the tokens were.
-uint32_t UnionActive(const FfnTaskResult& result) {
-  if (!result.batch->one_by_one) return result.batch->union_active_neurons;
-  return *std::max_element(result.active_neurons.begin(),
-                           result.active_neurons.end());
-}
-
 }  // namespace
 
 absl::Status ReadRequest(const v1::ForwardRequest& request,
@@ -123,7 +116,7 @@ void WriteReply(const v1::ForwardRequest& request, const RequestLimits& limits,
   v1::ForwardStats* stats = reply->mutable_stats();
   stats->mutable_active_neurons()->Assign(result.active_neurons.begin(),
                                           result.active_neurons.end());
-  stats->set_union_active_neurons(UnionActive(result));
+  stats->set_union_active_neurons(result.union_active_neurons);
   stats->set_batch_tokens(static_cast<uint32_t>(result.batch_tokens));
   stats->set_intermediate_size(static_cast<uint32_t>(limits.intermediate_size));
   stats->set_path(FfnPathName(result.batch->path));

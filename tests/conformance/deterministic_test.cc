@@ -30,6 +30,17 @@ std::vector<TestLayerShape> Shapes() {
           {512, 1000, DataType::kFloat16, Activation::kRelu, 0, 0.1}};
 }
 
+// At the edges of the CUDA kernels' tiles: a last chunk and tile of columns
+// that is not full, fewer neurons than multiprocessors, more of them than a
+// block takes at once, rows that one multiprocessor block fills.
+std::vector<TestLayerShape> EdgeShapes() {
+  return {{1160, 600, DataType::kBFloat16, Activation::kDRelu, 0, 0.3},
+          {264, 100, DataType::kFloat16, Activation::kFatRelu, 0.01F, 0.5},
+          {72, 20000, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
+          {5120, 400, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
+          {8192, 300, DataType::kFloat16, Activation::kRelu, 0, 0.2}};
+}
+
 // `tokens` rows from `first` on, around the end.
 std::vector<size_t> Turned(size_t first, size_t tokens) {
   std::vector<size_t> rows(tokens);
@@ -101,13 +112,29 @@ class DeterministicTest : public BackendTest {
     EXPECT_EQ(std::vector<uint32_t>(result.stats.active_neurons.begin(),
                                     result.stats.active_neurons.end()),
               active);
-    // A backend whose tokens do not depend on each other batches them.
-    const bool batches = TestBackend().independent_of_batch;
-    EXPECT_EQ(result.stats.one_by_one, !batches);
-    EXPECT_EQ(result.stats.union_active_neurons,
-              batches ? UnionOf(expected, tokens)
-                      : *std::max_element(active.begin(), active.end()));
+    ExpectPasses(result.stats, expected, tokens);
     EXPECT_GT(result.stats.compute_ns, 0U);
+  }
+
+  // A backend whose tokens do not depend on each other takes all at once.
+  static void ExpectPasses(const FfnStats& stats, const OracleResult& expected,
+                           size_t tokens) {
+    if (stats.passes.empty()) {
+      EXPECT_EQ(stats.union_active_neurons, UnionOf(expected, 0, tokens));
+      return;
+    }
+    EXPECT_FALSE(TestBackend().independent_of_batch);
+    size_t first = 0;
+    uint32_t most = 0;
+    for (const FfnPass& pass : stats.passes) {
+      ASSERT_LE(first + pass.tokens, tokens);
+      EXPECT_EQ(pass.union_active_neurons,
+                UnionOf(expected, first, pass.tokens));
+      most = std::max(most, pass.union_active_neurons);
+      first += pass.tokens;
+    }
+    EXPECT_EQ(first, tokens);
+    EXPECT_EQ(stats.union_active_neurons, most);
   }
 
   // Batches of any size of any states through any layer, in each of which the
@@ -153,6 +180,64 @@ TEST_F(DeterministicTest, MatchesOracle) {
         }
       }
     }
+  }
+}
+
+TEST_F(DeterministicTest, MatchesOracleAtTheEdges) {
+  constexpr size_t kTokens = 3;
+  for (const TestLayerShape& shape : EdgeShapes()) {
+    const TestLayer layer(shape, kTokens, seed_);
+    const OracleResult expected = layer.Expected();
+    const auto backend = MakeBackend({&layer}, kTokens);
+    const auto lane = backend->NewLane().value();
+    for (size_t tokens : {1, 3}) {
+      SCOPED_TRACE(testing::Message()
+                   << shape.hidden_size << " x " << shape.intermediate_size
+                   << ", " << tokens);
+      ExpectResult(Run(*lane, 0, layer.hidden_states, Turned(0, tokens),
+                       Execution::kSparse),
+                   expected, tokens);
+    }
+  }
+}
+
+// Sparse batches of any size in one pass, but the last.
+TEST_F(DeterministicTest, BitsAreThoseOfTheTokenAloneAtTheEdges) {
+  for (const TestLayerShape& shape : EdgeShapes()) {
+    const TestLayer layer(shape, kStates, seed_);
+    const auto backend = MakeBackend({&layer}, kStates);
+    const auto lane = backend->NewLane().value();
+    const std::vector<Bits> alone =
+        Alone(*lane, 0, layer.hidden_states, Execution::kSparse);
+    for (size_t tokens = 2; tokens <= kStates; tokens += kSanitized ? 15 : 1) {
+      const std::vector<size_t> rows = Turned(tokens, tokens);
+      const std::vector<Bits> got =
+          RowsOf(Run(*lane, 0, layer.hidden_states, rows, Execution::kSparse));
+      for (size_t t = 0; t < tokens; ++t) {
+        EXPECT_EQ(got[t], alone[rows[t]])
+            << shape.hidden_size << " x " << shape.intermediate_size << ", "
+            << tokens << " tokens: " << t;
+      }
+    }
+  }
+}
+
+// Weights of neurons that are inactive for the first token, and active for
+// others.
+TEST_F(DeterministicTest, OtherTokensNaNStaysWithThem) {
+  for (const TestLayerShape& shape : Shapes()) {
+    const TestLayer layer(shape, kStates, seed_);
+    TestLayer poisoned = layer;
+    poisoned.PoisonInactive(layer.Expected(), 1);
+    const auto backend = MakeBackend({&layer, &poisoned}, kStates);
+    const auto lane = backend->NewLane().value();
+    const Bits alone =
+        RowsOf(Run(*lane, 0, layer.hidden_states, {0}, Execution::kSparse))
+            .front();
+    EXPECT_EQ(RowsOf(Run(*lane, 1, layer.hidden_states, Turned(0, kStates),
+                         Execution::kSparse))
+                  .front(),
+              alone);
   }
 }
 

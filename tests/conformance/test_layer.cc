@@ -160,12 +160,12 @@ uint32_t TestLayer::PoisonInactive(const OracleResult& expected,
   return left;
 }
 
-uint32_t UnionOf(const OracleResult& expected, size_t tokens) {
+uint32_t UnionOf(const OracleResult& expected, size_t first, size_t tokens) {
   const size_t neurons = expected.active.size() / expected.tokens;
   uint32_t count = 0;
   for (size_t j = 0; j < neurons; ++j) {
     bool active = false;
-    for (size_t t = 0; t < tokens; ++t) {
+    for (size_t t = first; t < first + tokens; ++t) {
       active |= expected.active[t * neurons + j] != 0;
     }
     count += active ? 1 : 0;

@@ -68,8 +68,8 @@ struct TestLayer {
   OwnedMatrix hidden_states;
 };
 
-// Neurons active for at least one of the first `tokens`.
-uint32_t UnionOf(const OracleResult& expected, size_t tokens);
+// Neurons active for at least one of `tokens` tokens, from `first` on.
+uint32_t UnionOf(const OracleResult& expected, size_t first, size_t tokens);
 
 }  // namespace sparse_ffn
 

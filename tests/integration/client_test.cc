@@ -170,7 +170,7 @@ TEST_F(ClientTest, RepliesThatContradictTheProtocolAreErrors) {
       {stats([](Stats* s) { s->set_union_active_neurons(101); }),
        v1::EXECUTION_AUTO, "union_active_neurons is 101, expected from 25"},
       {stats([](Stats* s) { s->set_batch_tokens(0); }), v1::EXECUTION_AUTO,
-       "batch_tokens is 0, expected the 2 of the request"},
+       "batch_tokens is 0, expected 1 or more"},
       {stats([](Stats* s) { s->set_batch_tokens(1); }), v1::EXECUTION_AUTO, ""},
       {stats([](Stats* s) { s->set_batch_tokens(2); }), v1::EXECUTION_AUTO, ""},
       {stats([](Stats* s) { s->set_path("swift\n"); }), v1::EXECUTION_AUTO,

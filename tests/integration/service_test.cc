@@ -118,8 +118,8 @@ TEST_P(ServiceTest, BatchesWhatWaited) {
   EXPECT_TRUE(stream->Finish().ok());
 }
 
-TEST_P(ServiceTest, TellsOfTokensThatRanOneByOne) {
-  control_.SetOneByOne();
+TEST_P(ServiceTest, TellsOfThePassesOfItsTokens) {
+  control_.SetPassTokens(3);
   KeepLaneBusy();
   grpc::ClientContext context;
   auto stream = stub_->StreamForward(&context);
@@ -133,9 +133,11 @@ TEST_P(ServiceTest, TellsOfTokensThatRanOneByOne) {
     ASSERT_TRUE(stream->Read(&reply));
     EXPECT_EQ(reply.status_code(), 0) << reply.status_message();
     EXPECT_EQ(reply.tokens(), 2);
-    EXPECT_EQ(reply.stats().batch_tokens(), 1);
+    // 0 0 1, 1 2 2, 3 3: of the second request, one token and one.
+    EXPECT_EQ(reply.stats().batch_tokens(), reply.request_id() == 3 ? 2 : 3);
+    constexpr uint64_t kLargest[] = {10, 21, 21, 31};
     EXPECT_EQ(reply.stats().union_active_neurons(),
-              10 * reply.request_id() + 1);
+              kLargest[reply.request_id()]);
   }
   stream->WritesDone();
   EXPECT_TRUE(stream->Finish().ok());

@@ -46,6 +46,7 @@ struct TestTask final : FfnTask {
       active.assign(result->active_neurons.begin(),
                     result->active_neurons.end());
       batch_tokens = result->batch_tokens;
+      union_active = result->union_active_neurons;
       queue_ns = result->queue_ns;
     }
     times_done.fetch_add(1);
@@ -71,6 +72,7 @@ struct TestTask final : FfnTask {
   std::vector<float> output;
   std::vector<uint32_t> active;
   size_t batch_tokens = 0;
+  uint32_t union_active = 0;
   uint64_t queue_ns = 0;
 };
 
@@ -155,6 +157,26 @@ TEST_F(BatcherTest, GroupsLayerAndExecutionOldestFirst) {
   EXPECT_EQ(tasks[0].batch_tokens, 3);
   EXPECT_EQ(batcher_->queued_tokens(), 0);
   EXPECT_THAT(records_, ElementsAre(1, 3, 2, 2));
+}
+
+// Of the tokens of a task, in which passes of three and more tasks meet.
+TEST_F(BatcherTest, TellsOfTheLargestPassOfATask) {
+  StartBusy(8, 64);
+  control_.SetPassTokens(3);
+  TestTask tasks[] = {{0, {9, 1}}, {0, {2, 3, 4}}, {0, {5}}, {0, {8, 6}}};
+  for (TestTask& task : tasks) ASSERT_TRUE(batcher_->Submit(&task).ok());
+  Finish();
+  for (const TestTask& task : tasks) task.ExpectResult();
+  // 9 1 2, 3 4 5, 8 6
+  EXPECT_EQ(tasks[0].batch_tokens, 3);
+  EXPECT_EQ(tasks[0].union_active, 9);
+  EXPECT_EQ(tasks[1].batch_tokens, 3);
+  EXPECT_EQ(tasks[1].union_active, 9);
+  EXPECT_EQ(tasks[2].batch_tokens, 3);
+  EXPECT_EQ(tasks[2].union_active, 5);
+  EXPECT_EQ(tasks[3].batch_tokens, 2);
+  EXPECT_EQ(tasks[3].union_active, 8);
+  EXPECT_THAT(records_, ElementsAre(1, 8));
 }
 
 TEST_F(BatcherTest, TakesWhatFits) {

@@ -12,9 +12,12 @@ namespace sparse_ffn::cuda {
 namespace {
 
 using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::Pair;
 
 constexpr size_t kHiddenSize = 3;
 constexpr size_t kMaxTokens = 5;
+constexpr size_t kPassTokens = 2;
 
 struct Call {
   int layer;
@@ -28,7 +31,8 @@ struct Call {
 };
 
 // Doubles its input and adds the number of tokens; as many neurons are active
-// as the first column says. Knows no layer but those below 10.
+// as the first column says, and in the union as in all tokens together. Knows
+// no layer but those below 10.
 class DoublingLane final : public FfnLane {
  public:
   explicit DoublingLane(std::vector<Call>* calls) : calls_(calls) {}
@@ -43,11 +47,15 @@ class DoublingLane final : public FfnLane {
     for (size_t i = 0; i < tokens * kHiddenSize; ++i) {
       output_[i] = 2 * input_[i] + static_cast<float>(tokens);
     }
-    active_ = static_cast<uint32_t>(input_[0]);
+    uint32_t all = 0;
+    for (size_t t = 0; t < tokens; ++t) {
+      active_[t] = static_cast<uint32_t>(input_[t * kHiddenSize]);
+      all += active_[t];
+    }
     FfnResult result;
     result.output = {output_, tokens, kHiddenSize, DataType::kFloat32};
-    result.stats.active_neurons = absl::MakeConstSpan(&active_, 1);
-    result.stats.union_active_neurons = active_;
+    result.stats.active_neurons = absl::MakeConstSpan(active_, tokens);
+    result.stats.union_active_neurons = all;
     result.stats.path =
         execution == Execution::kDense ? FfnPath::kDense : FfnPath::kFused;
     result.stats.copy_in_ns = 1;
@@ -62,7 +70,7 @@ class DoublingLane final : public FfnLane {
   std::vector<Call>* const calls_;
   float input_[kMaxTokens * kHiddenSize] = {};
   float output_[kMaxTokens * kHiddenSize] = {};
-  uint32_t active_ = 0;
+  uint32_t active_[kMaxTokens] = {};
 };
 
 class DeterministicLaneTest : public testing::Test {
@@ -73,9 +81,9 @@ class DeterministicLaneTest : public testing::Test {
     config.intermediate_size = 100;
     config.max_batch_tokens = kMaxTokens;
     config.weights_dtype = DataType::kFloat32;
-    lane_ =
-        NewDeterministicLane(std::make_unique<DoublingLane>(&calls_), config)
-            .value();
+    lane_ = NewDeterministicLane(std::make_unique<DoublingLane>(&calls_),
+                                 config, kPassTokens)
+                .value();
   }
 
   void Fill(const std::vector<float>& rows) {
@@ -84,11 +92,25 @@ class DeterministicLaneTest : public testing::Test {
     std::memcpy(input.data, rows.data(), input.bytes());
   }
 
+  static std::vector<float> Values(const FfnResult& result) {
+    const auto* output = static_cast<const float*>(result.output.data);
+    return {output, output + result.output.rows * kHiddenSize};
+  }
+  // Tokens and neurons of each.
+  static std::vector<std::pair<uint32_t, uint32_t>> Passes(
+      const FfnResult& result) {
+    std::vector<std::pair<uint32_t, uint32_t>> passes;
+    for (const FfnPass& pass : result.stats.passes) {
+      passes.emplace_back(pass.tokens, pass.union_active_neurons);
+    }
+    return passes;
+  }
+
   std::vector<Call> calls_;
   std::unique_ptr<FfnLane> lane_;
 };
 
-TEST_F(DeterministicLaneTest, RunsTokensOneByOne) {
+TEST_F(DeterministicLaneTest, RunsDenseTokensOneByOne) {
   Fill({7, 1, 2, 9, 3, 4, 8, 5, 6});
   for (int i = 0; i < 2; ++i) {  // The input stays.
     calls_.clear();
@@ -99,12 +121,11 @@ TEST_F(DeterministicLaneTest, RunsTokensOneByOne) {
     ASSERT_EQ(result.output.rows, 3U);
     ASSERT_EQ(result.output.cols, kHiddenSize);
     ASSERT_EQ(result.output.dtype, DataType::kFloat32);
-    const auto* output = static_cast<const float*>(result.output.data);
-    EXPECT_THAT(std::vector<float>(output, output + 9),
-                ElementsAre(15, 3, 5, 19, 7, 9, 17, 11, 13));
+    EXPECT_THAT(Values(result), ElementsAre(15, 3, 5, 19, 7, 9, 17, 11, 13));
     EXPECT_THAT(result.stats.active_neurons, ElementsAre(7, 9, 8));
+    EXPECT_THAT(Passes(result),
+                ElementsAre(Pair(1, 7), Pair(1, 9), Pair(1, 8)));
     EXPECT_EQ(result.stats.union_active_neurons, 9U);
-    EXPECT_TRUE(result.stats.one_by_one);
     EXPECT_EQ(result.stats.path, FfnPath::kDense);
     EXPECT_EQ(result.stats.copy_in_ns, 3U);
     EXPECT_EQ(result.stats.gate_ns, 30U);
@@ -115,13 +136,32 @@ TEST_F(DeterministicLaneTest, RunsTokensOneByOne) {
   }
 }
 
-TEST_F(DeterministicLaneTest, LeavesNoChoice) {
+// And leaves no choice.
+TEST_F(DeterministicLaneTest, RunsOtherTokensInPasses) {
+  Fill({7, 1, 2, 9, 3, 4, 8, 5, 6, 1, 1, 1, 2, 2, 2});
   for (Execution execution : {Execution::kAuto, Execution::kSparse}) {
     calls_.clear();
-    EXPECT_EQ(lane_->Run(0, 2, execution)->stats.path, FfnPath::kFused);
-    EXPECT_THAT(calls_, ElementsAre(Call{0, 1, Execution::kSparse},
+    const FfnResult result = lane_->Run(0, 5, execution).value();
+    EXPECT_THAT(calls_, ElementsAre(Call{0, 2, Execution::kSparse},
+                                    Call{0, 2, Execution::kSparse},
                                     Call{0, 1, Execution::kSparse}));
+    EXPECT_EQ(result.output.rows, 5U);
+    EXPECT_THAT(Values(result),
+                ElementsAre(16, 4, 6, 20, 8, 10, 18, 12, 14, 4, 4, 4, 5, 5, 5));
+    EXPECT_THAT(result.stats.active_neurons, ElementsAre(7, 9, 8, 1, 2));
+    EXPECT_THAT(Passes(result),
+                ElementsAre(Pair(2, 16), Pair(2, 9), Pair(1, 2)));
+    EXPECT_EQ(result.stats.union_active_neurons, 16U);
+    EXPECT_EQ(result.stats.path, FfnPath::kFused);
+    EXPECT_EQ(result.stats.gate_ns, 30U);
   }
+}
+
+TEST_F(DeterministicLaneTest, OnePassIsTheBatch) {
+  Fill({7, 1, 2, 9, 3, 4});
+  const FfnResult result = lane_->Run(0, 2, Execution::kSparse).value();
+  EXPECT_THAT(Passes(result), IsEmpty());
+  EXPECT_EQ(result.stats.union_active_neurons, 16U);
 }
 
 TEST_F(DeterministicLaneTest, RefusesWhatItsLaneDoes) {
@@ -130,7 +170,7 @@ TEST_F(DeterministicLaneTest, RefusesWhatItsLaneDoes) {
               absl::StatusCode::kInvalidArgument);
   }
   EXPECT_TRUE(calls_.empty());
-  EXPECT_EQ(lane_->Run(10, 2, Execution::kAuto).status(),
+  EXPECT_EQ(lane_->Run(10, kMaxTokens, Execution::kAuto).status(),
             absl::NotFoundError("no such layer"));
   EXPECT_EQ(calls_.size(), 1U);
   EXPECT_TRUE(lane_->Run(0, kMaxTokens, Execution::kAuto).ok());

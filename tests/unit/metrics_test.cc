@@ -43,7 +43,8 @@ class MetricsTest : public testing::Test {
   }
 
   void Record(int layer, const std::vector<uint32_t>& active,
-              uint32_t union_active, FfnPath path, bool one_by_one = false) {
+              uint32_t union_active, FfnPath path,
+              const std::vector<FfnPass>& passes = {}) {
     const std::vector<uint64_t> queue_ns = {10000, 20000};
     BatchRecord batch;
     batch.layer = layer;
@@ -52,7 +53,7 @@ class MetricsTest : public testing::Test {
     batch.stats.active_neurons = active;
     batch.stats.union_active_neurons = union_active;
     batch.stats.path = path;
-    batch.stats.one_by_one = one_by_one;
+    batch.stats.passes = passes;
     batch.stats.gate_ns = 30000;
     batch.stats.compute_ns = 2000000;
     metrics_.RecordBatch(batch);
@@ -133,34 +134,34 @@ TEST_F(MetricsTest, CountsWeightBytes) {
   EXPECT_EQ(Value(metrics_, "sparse_ffn_batches_total{path=\"fused\"}"), 0);
 }
 
-// As three batches, each with its own union and its own reads.
-TEST_F(MetricsTest, CountsTokensThatRanOneByOne) {
-  Record(2, {10, 30, 20}, 30, FfnPath::kFused, /*one_by_one=*/true);
+// As two batches, each with its own union and its own reads.
+TEST_F(MetricsTest, CountsPassesAsBatches) {
+  Record(2, {10, 30, 20}, 40, FfnPath::kFused, {{2, 40}, {1, 20}});
   constexpr double kRowBytes = kHiddenSize * 2;
   const auto value = [this](const std::string& series) {
     return Value(metrics_, "sparse_ffn_" + series);
   };
-  EXPECT_EQ(value("batches_total{path=\"fused\"}"), 3);
-  EXPECT_EQ(value("batch_tokens_count"), 3);
-  EXPECT_EQ(value("batch_tokens_bucket{le=\"1\"}"), 3);
+  EXPECT_EQ(value("batches_total{path=\"fused\"}"), 2);
+  EXPECT_EQ(value("batch_tokens_count"), 2);
+  EXPECT_EQ(value("batch_tokens_bucket{le=\"1\"}"), 1);
   EXPECT_EQ(value("batch_tokens_sum"), 3);
-  EXPECT_EQ(value("layer_batches_total{layer=\"2\"}"), 3);
+  EXPECT_EQ(value("layer_batches_total{layer=\"2\"}"), 2);
   EXPECT_EQ(value("layer_tokens_total{layer=\"2\"}"), 3);
   EXPECT_EQ(value("neurons_active_total{layer=\"2\"}"), 60);
   EXPECT_EQ(value("neurons_evaluated_total{layer=\"2\"}"), 300);
   EXPECT_EQ(value("union_neurons_active_total{layer=\"2\"}"), 60);
-  EXPECT_EQ(value("union_neurons_evaluated_total{layer=\"2\"}"), 300);
-  EXPECT_EQ(value("weight_bytes_read_total{matrix=\"gate\"}"), 300 * kRowBytes);
+  EXPECT_EQ(value("union_neurons_evaluated_total{layer=\"2\"}"), 200);
+  EXPECT_EQ(value("weight_bytes_read_total{matrix=\"gate\"}"), 200 * kRowBytes);
   EXPECT_EQ(value("weight_bytes_read_total{matrix=\"down\"}"), 60 * kRowBytes);
   EXPECT_EQ(value("weight_bytes_skipped_total{matrix=\"down\"}"),
-            240 * kRowBytes);
+            140 * kRowBytes);
   EXPECT_DOUBLE_EQ(value("layer_compute_seconds_total{layer=\"2\"}"), 0.002);
   EXPECT_EQ(value("stage_duration_seconds_count{stage=\"compute\"}"), 1);
-  Record(2, {10, 30}, 30, FfnPath::kDense, /*one_by_one=*/true);
+  Record(2, {10, 30}, 30, FfnPath::kDense, {{1, 10}, {1, 30}});
   EXPECT_EQ(value("batches_total{path=\"dense\"}"), 2);
   EXPECT_EQ(value("weight_bytes_read_total{matrix=\"up\"}"), 260 * kRowBytes);
   EXPECT_EQ(value("weight_bytes_skipped_total{matrix=\"up\"}"),
-            240 * kRowBytes);
+            140 * kRowBytes);
 }
 
 TEST_F(MetricsTest, TimesStages) {
