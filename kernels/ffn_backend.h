@@ -9,10 +9,10 @@
 //   step 3, down: y = sum over j of h_j * down_proj[j]   where h_j != 0
 // Scores are compared with the threshold as float32 sums, before any rounding.
 // h stays float32, but in the CUDA backend: there the dense path rounds it to
-// weights_dtype once, and sparse batches to the sum of two such numbers. A NaN
-// score counts as active, so that NaN is never hidden. On the portable backend
-// the bits of y depend on x and the weights alone, not on the batch, the
-// threads or, where all weights are finite, the path.
+// weights_dtype once, and sparse batches, unless deterministic, to the sum of
+// two such numbers. A NaN score counts as active, so that NaN is never hidden.
+// On the portable backend the bits of y depend on x and the weights alone, not
+// on the batch, the threads or, where all weights are finite, the path.
 #ifndef SPARSE_FFN_KERNELS_FFN_BACKEND_H_
 #define SPARSE_FFN_KERNELS_FFN_BACKEND_H_
 
@@ -66,8 +66,8 @@ struct FfnConfig {
   // among them, what ran before, max_batch_tokens or the number of threads. To
   // the device belong the vector instructions of the portable backend and the
   // version of cuBLAS on CUDA. The portable backend is always so. On CUDA
-  // kAuto then is kSparse, and batches run in passes (FfnStats): of up to 32
-  // tokens on newer devices, sparse; else of one.
+  // kAuto then is kSparse, and batches run in passes (FfnStats): sparse ones of
+  // up to 32 tokens on newer devices, where the sizes allow; else of one.
   bool deterministic = false;
 };
 
@@ -79,7 +79,8 @@ inline constexpr int kMaxCpuThreads = 1024;
 enum class Execution : uint8_t { kAuto, kSparse, kDense };
 
 // Which kernels ran. Fused: the sparse path with steps 1 and 2 in one kernel,
-// and for one token or, on newer devices, two step 3 too.
+// and for one token or, on newer devices, two (unless deterministic) step 3
+// too.
 enum class FfnPath : uint8_t { kSparse, kDense, kFused };
 inline constexpr size_t kFfnPaths = 3;
 
@@ -108,7 +109,7 @@ struct FfnPass {
 // deterministic backend measures none.
 struct FfnStats {
   absl::Span<const uint32_t> active_neurons;  // [tokens]; the lane owns it.
-  // Active for at least one token; where there are passes, that of the largest.
+  // Active for at least one token; where there are passes, the most of any.
   uint32_t union_active_neurons = 0;
   // Where a batch ran as several, as in a deterministic CUDA backend: those, in
   // the order of their tokens; the lane owns it. Durations are then sums over

@@ -29,8 +29,8 @@ struct FfnTaskResult {
   ConstMatrix output;                         // float32 [tokens, hidden]
   absl::Span<const uint32_t> active_neurons;  // [tokens]
   const FfnStats* batch = nullptr;  // Of the whole batch; see BatchRecord.
-  // Of the batch; where it ran in passes, of the largest that the task's tokens
-  // were in.
+  // Of the batch; where it ran in passes, the most of any pass with a token of
+  // the task.
   size_t batch_tokens = 0;
   uint32_t union_active_neurons = 0;
   uint64_t queue_ns = 0;  // From Submit until the batch closed.

@@ -68,9 +68,9 @@ void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
       ->capture_default_str();
   app->add_flag("--deterministic", config->deterministic,
                 "Give a token the same bits in every run and in every batch "
-                "on the same device. A GPU then runs each token by itself, so "
-                "that a batch of N takes as long as N batches of one, and "
-                "execution auto is sparse; a CPU always works so");
+                "on the same device. On a GPU execution auto is then sparse, "
+                "and up to 32 tokens run at once, dense ones and those of some "
+                "sizes and devices one by one; a CPU always works so");
   app->add_option("--path-costs", config->path_costs,
                   "Times of the sparse, dense and fused paths, by which the "
                   "cuda backend chooses: read from FILE if that exists, else "

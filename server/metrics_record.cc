@@ -1,6 +1,7 @@
 // What a request and a batch add to the series.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "prometheus/counter.h"

@@ -49,6 +49,7 @@ absl::StatusOr<LayerReference> LayerReference::Compute(
 GatedAs LayerReference::Gated(const v1::ForwardStats& stats) const {
   if (!rounds_gated_) return GatedAs::kFloat32;
   if (stats.path() == "dense") return GatedAs::kOneOfWeightsType;
+  // A deterministic batch keeps float32, which the reply does not tell.
   return stats.batch_tokens() > 1 ? GatedAs::kTwoOfWeightsType
                                   : GatedAs::kFloat32;
 }

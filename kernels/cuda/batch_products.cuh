@@ -1,7 +1,8 @@
 // Products of some rows of a weight matrix with the hidden states of a batch,
 // by one block: both stream through a ring in shared memory, a chunk of columns
-// at a time, and the warps share each chunk's columns
-// and rows.
+// at a time, and the warps share each chunk's columns and rows. With eight
+// column warps the order of additions is that of
+// DotOrder::kAsBatch (warp_dot.cuh): change both or none.
 #ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 
@@ -31,14 +32,16 @@ class BatchProducts {
   static constexpr int kThreads = 32 * S::kRowWarps * S::kColumnWarps;
   static constexpr int kRows = 16 * S::kRowTiles;
   static constexpr int kTokens = 8 * kTokenTiles;
+  static constexpr int kChunkPacks = S::kColumnWarps * 2;
   // Padded, so that rows side by side fall on different banks.
   using Products = float[kRows][kTokens + (kTokens == 8 ? 0 : 8)];
 
  private:
   static constexpr int kDepth = 16;  // Columns of one tensor-core product.
-  static constexpr int kColumns = S::kColumnWarps * kDepth;      // Of a chunk.
+  static constexpr int kColumns = S::kColumnWarps * kDepth;  // Of a chunk.
+  static constexpr int kHalf = kColumns / 2;  // A warp's packs: one of each.
   static constexpr int kRowTiles = S::kRowTiles / S::kRowWarps;  // Of a warp.
-  static constexpr int kChunkPacks = kColumns / kPack;
+  static_assert(kChunkPacks == kColumns / kPack);
   static constexpr int kSweep = kThreads / kChunkPacks;  // Rows copied at once.
   static constexpr int kRowSweeps = (kRows + kSweep - 1) / kSweep;
   static constexpr int kTokenSweeps = (kTokens + kSweep - 1) / kSweep;
@@ -68,7 +71,8 @@ class BatchProducts {
       : shared_(shared),
         hidden_states_(static_cast<const T*>(hidden_states)),
         tokens_(tokens),
-        hidden_size_(hidden_size) {}
+        hidden_size_(hidden_size),
+        first_chunk_(static_cast<int>(blockIdx.x) % FullChunks()) {}
 
   // Takes rows neuron_of(0), ..., neuron_of(count - 1) of `matrix`,
   // count <= kRows, and begins to copy them. Needs no hidden states yet. All
@@ -104,23 +108,26 @@ class BatchProducts {
   }
   // Of this warp, in a chunk.
   __device__ static int WarpColumn() {
-    return static_cast<int>(threadIdx.x) / 32 % S::kColumnWarps * kDepth;
+    return static_cast<int>(threadIdx.x) / 32 % S::kColumnWarps * kPack;
   }
   __device__ static int WarpRow() {
     return static_cast<int>(threadIdx.x) / 32 / S::kColumnWarps * kRowTiles *
            16;
   }
 
-  // At least what Start copies: chunks beyond the last column are zeros.
-  __device__ int Chunks() const {
-    return max((hidden_size_ + kColumns - 1) / kColumns, kAhead);
+  // Chunks that hold columns.
+  __device__ int FullChunks() const {
+    return (hidden_size_ + kColumns - 1) / kColumns;
   }
+  // At least what Start copies: those after the last full one are not used.
+  __device__ int Chunks() const { return max(FullChunks(), kAhead); }
   // Blocks start at different columns, so that not all of them read the same
   // hidden states at once.
   __device__ int FirstColumn(int chunk) const {
-    const int chunks = Chunks();
-    const int place = chunk + static_cast<int>(blockIdx.x) % chunks;
-    return (place < chunks ? place : place - chunks) * kColumns;
+    const int full = FullChunks();
+    if (chunk >= full) return hidden_size_;
+    const int place = chunk + first_chunk_;
+    return (place < full ? place : place - full) * kColumns;
   }
 
   __device__ void CopyRows(int chunk, int stage) const;
@@ -132,6 +139,7 @@ class BatchProducts {
   const T* const hidden_states_;
   const int tokens_;
   const int hidden_size_;
+  const int first_chunk_;
   int count_ = 0;
   const T* rows_[kRowSweeps];
 };
@@ -172,22 +180,22 @@ __device__ void BatchProducts<T, S, kTokenTiles>::Multiply(int stage,
   const int lane = threadIdx.x % 32;
   uint32_t tokens[2 * kTokenTiles];
   if constexpr (kTokenTiles == 1) {
-    LoadTiles<2>(At(stage, kRows + lane % 8, column + lane / 8 % 2 * 8),
+    LoadTiles<2>(At(stage, kRows + lane % 8, column + lane / 8 % 2 * kHalf),
                  tokens);
   } else {
 #pragma unroll
     for (int tile = 0; tile < kTokenTiles; tile += 2) {
       LoadTiles<4>(At(stage, kRows + tile * 8 + lane / 16 * 8 + lane % 8,
-                      column + lane / 8 % 2 * 8),
+                      column + lane / 8 % 2 * kHalf),
                    tokens + 2 * tile);
     }
   }
 #pragma unroll
   for (int tile = 0; tile < kRowTiles; ++tile) {
     uint32_t rows[4];
-    LoadTiles<4>(
-        At(stage, WarpRow() + tile * 16 + lane % 16, column + lane / 16 * 8),
-        rows);
+    LoadTiles<4>(At(stage, WarpRow() + tile * 16 + lane % 16,
+                    column + lane / 16 * kHalf),
+                 rows);
 #pragma unroll
     for (int t = 0; t < kTokenTiles; ++t) {
       MultiplyAdd(sums[tile][t], rows, {tokens[2 * t], tokens[2 * t + 1]}, T());
@@ -202,9 +210,9 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
   const int warp = threadIdx.x / 32 % S::kColumnWarps;
   const int first_row = WarpRow() + threadIdx.x % 32 / 4;
   const int first_token = threadIdx.x % 4 * 2;
-  Products& part = shared_.parts[warp % kParts];
+  Products& part = shared_.parts[warp / 2];
   for (int half = 1; half >= 0; --half) {
-    if (warp / kParts == half) {
+    if (warp % 2 == half) {
 #pragma unroll
       for (int i = 0; i < 2 * kRowTiles * kTokenTiles; ++i) {
         const int tile = i / 2 / kTokenTiles;
@@ -226,16 +234,22 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
   for (int i = threadIdx.x; i < count_ * kTokens; i += kThreads) {
     const int row = i / kTokens;
     const int token = i % kTokens;
-    float sum = 0;
+    float sums[kParts];
 #pragma unroll
-    for (int w = 0; w < kParts; ++w) sum += shared_.parts[w][row][token];
-    shared_.parts[0][row][token] = sum;
+    for (int w = 0; w < kParts; ++w) sums[w] = shared_.parts[w][row][token];
+#pragma unroll
+    for (int half = kParts / 2; half > 0; half /= 2) {
+#pragma unroll
+      for (int w = 0; w < half; ++w) sums[w] += sums[w + half];
+    }
+    shared_.parts[0][row][token] = sums[0];
   }
   __syncthreads();
 }
 
 template <typename T, typename S, int kTokenTiles>
 __device__ auto BatchProducts<T, S, kTokenTiles>::Finish() -> Products& {
+  const int full = FullChunks();
   const int chunks = Chunks();
   for (int c = 0; c < kAhead; ++c) {
     CopyTokens(c, c);
@@ -247,7 +261,7 @@ __device__ auto BatchProducts<T, S, kTokenTiles>::Finish() -> Products& {
   for (int c = 0; c < chunks; ++c) {
     AwaitCopies<kAhead - 1>();
     __syncthreads();
-    Multiply(stage, sums);
+    if (c < full) Multiply(stage, sums);
     if (c + kAhead < chunks) {
       CopyRows(c + kAhead, free_stage);
       CopyTokens(c + kAhead, free_stage);

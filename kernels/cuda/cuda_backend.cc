@@ -57,8 +57,10 @@ class CudaBackend : public FfnBackend {
   absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
     auto lane = CudaLane::New(model_);
     if (!lane.ok() || !model_.config.deterministic) return lane;
+    const size_t pass_tokens =
+        cuda::CudaSteps::UsesOrderedBatch(model_) ? cuda::kBatchFormTokens : 1;
     return cuda::NewDeterministicLane(*std::move(lane), model_.config,
-                                      /*pass_tokens=*/1);
+                                      pass_tokens);
   }
   absl::StatusOr<std::vector<PathCost>> MeasurePaths(
       double seconds, const std::function<void()>& progress) override {

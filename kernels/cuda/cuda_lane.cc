@@ -57,10 +57,8 @@ absl::Status CudaLane::Init() {
 }
 
 void CudaLane::RecordGraphs() {
-  // A deterministic backend has batches of one.
-  const size_t most =
-      model_.config.deterministic ? 1 : model_.config.max_batch_tokens;
-  for (int tokens = 1; tokens <= static_cast<int>(most); ++tokens) {
+  const auto most = static_cast<int>(model_.config.max_batch_tokens);
+  for (int tokens = 1; tokens <= most; ++tokens) {
     if (!MayFuse(model_, tokens, /*timed=*/false) ||
         !steps_->FusesAllSteps(tokens)) {
       return;
@@ -83,7 +81,8 @@ bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
       tokens == 1 || bulk ||
       FusedGatedUpTakes(model.device_traits, count,
                         static_cast<int>(model.config.hidden_size),
-                        static_cast<int>(model.config.intermediate_size));
+                        static_cast<int>(model.config.intermediate_size),
+                        CudaSteps::UsesOrderedBatch(model));
   return UsesFused(model.sparse_form, takes, /*fast=*/bulk || tokens > 1,
                    timed);
 }

@@ -74,14 +74,20 @@ absl::Status CudaSteps::PrepareKernels() const {
       ToStatus(PrepareGatedUpBatch(model_.element), "preparing step 2");
   status.Update(
       ToStatus(PrepareSparseDownBatch(model_.element), "preparing step 3"));
-  status.Update(
-      ToStatus(PrepareFusedGatedUp(model_.element, model_.device_traits,
-                                   intermediate_size_),
-               "preparing the fused batch"));
+  status.Update(ToStatus(
+      PrepareFusedGatedUp(model_.element, model_.device_traits,
+                          intermediate_size_, UsesOrderedBatch(model_)),
+      "preparing the fused batch"));
   for (int tokens = 1; UsesFusedBulk(model_, tokens); ++tokens) {
     status.Update(
-        ToStatus(PrepareFusedBulk(model_.element, tokens, hidden_size_),
+        ToStatus(PrepareFusedBulk(model_.element, tokens, hidden_size_,
+                                  UsesOrderedBatch(model_)),
                  "preparing the fused FFN"));
+  }
+  if (UsesOrderedBatch(model_)) {
+    status.Update(
+        ToStatus(PrepareOrderedDown(model_.element, model_.device_traits),
+                 "preparing the ordered batch"));
   }
   return status;
 }

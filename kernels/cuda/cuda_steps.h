@@ -54,6 +54,9 @@ class CudaSteps {
   // Whether Fused takes the form for newer devices, which is faster than the
   // steps.
   static bool UsesFusedBulk(const CudaModel& model, int tokens);
+  // Whether FusedBatch gives each token the bits that Fused gives it alone: in
+  // a deterministic backend, where the sizes and the device allow it.
+  static bool UsesOrderedBatch(const CudaModel& model);
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
   // Of one call of Fused, which uses no others; 16-byte aligned, on the device
@@ -109,6 +112,10 @@ class CudaSteps {
   absl::Status Select(int tokens, int output_size);
   absl::Status OneTokenUp(const CudaLayer& layer) const;
   void* GatedLow() const;
+  // Step 3 of FusedBatch where UsesOrderedBatch.
+  absl::Status OrderedDown(const CudaLayer& layer, int tokens) const;
+  // What is the same in all sums of parts.
+  FusedSumParams SumParams(int tokens) const;
   SparseDownParams DownParams(const CudaLayer& layer, int tokens,
                               const int* list_count) const;
 
@@ -127,15 +134,19 @@ class CudaSteps {
   DeviceMemory memory_;            // All buffers below.
   void* hidden_states_ = nullptr;  // [max_tokens, hidden]
   float* scores_ = nullptr;        // [max_tokens, n]; one token: as listed
-  int* union_list_ = nullptr;      // [n]; fused batch: those with h not 0
+  int* union_list_ = nullptr;      // [n]; fused batch: those with h not 0, in
+                                   // an ordered one with gaps
   // Sparse: [union, tokens]; batch form: gated_high, and at GatedLow() the low
-  // part.
+  // part; ordered batch: [tokens, n], at the places of union_list_.
   float* gated_ = nullptr;
   void* dense_gated_ = nullptr;  // dense: [max_tokens, n]; in gated_'s place
   float* dense_up_ = nullptr;    // [max_tokens, n]
-  float* parts_ = nullptr;  // fused: [blocks, tokens, hidden rounded up to 4]
-  int* part_active_ = nullptr;  // fused: [blocks, 1 + tokens]
-  void* passed_ = nullptr;      // fused: as in FusedTokensParams
+  // Fused: [blocks, tokens, hidden rounded up to 4]. Ordered batch: groups
+  // instead of blocks.
+  float* parts_ = nullptr;
+  // Fused: [blocks, 1 + tokens]. Ordered batch: [blocks], block_counts.
+  int* part_active_ = nullptr;
+  void* passed_ = nullptr;  // fused: as in FusedTokensParams
   FusedState* fused_state_ = nullptr;
   std::byte* result_ = nullptr;
   float* output_ = nullptr;  // [max_tokens, hidden], in result_

@@ -17,20 +17,77 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   BeginBatch(&params);
   FillFused(layer, tokens, &params);
   int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
+  const bool ordered = UsesOrderedBatch(model_);
   params.gated_count = gated_count;
   params.gated_list = union_list_;
   params.gated_high = gated_;
   params.gated_low = GatedLow();
-  params.output_size = tokens * hidden_size_;
+  params.block_counts = ordered ? part_active_ : nullptr;
+  params.gated = gated_;
+  params.output_size = ordered ? 0 : tokens * hidden_size_;
   absl::Status status = ToStatus(LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");
+  if (ordered) {
+    status.Update(OrderedDown(layer, tokens));
+    return status;
+  }
   status.Update(ToStatus(
       LaunchSparseDownBatch(DownParams(layer, tokens, gated_count), stream_),
       "sparse down product"));
   return status;
 }
 
+absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens) const {
+  OrderedDownParams params;
+  params.down_proj = layer.down_proj;
+  params.block_counts = part_active_;
+  params.list = union_list_;
+  params.gated = gated_;
+  params.parts = parts_;
+  params.blocks = FusedBlocks(model_.device_traits, intermediate_size_);
+  params.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
+  params.hidden_size = hidden_size_;
+  params.intermediate_size = intermediate_size_;
+  params.tokens = tokens;
+  params.element = model_.element;
+  params.device = model_.device_traits;
+  absl::Status status =
+      ToStatus(LaunchOrderedDown(params, stream_), "ordered down product");
+  FusedSumParams sum = SumParams(tokens);
+  sum.active = nullptr;
+  sum.output = output_;
+  sum.counters = nullptr;
+  sum.done = nullptr;
+  sum.part_count = SumGroups(model_.device_traits.sm_count, hidden_size_);
+  sum.groups = 1;
+  status.Update(ToStatus(LaunchFusedSum(sum, stream_), "sum of the groups"));
+  return status;
+}
+
+bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
+  const auto hidden_size = static_cast<int>(model.config.hidden_size);
+  const auto intermediate_size =
+      static_cast<int>(model.config.intermediate_size);
+  return model.config.deterministic && UsesFusedBulk(model, 1) &&
+         FusedGatedUpTakes(model.device_traits, kBatchFormTokens, hidden_size,
+                           intermediate_size, /*ordered=*/true) &&
+         OrderedDownTakes(model.device_traits, hidden_size, intermediate_size);
+}
+
+FusedSumParams CudaSteps::SumParams(int tokens) const {
+  FusedSumParams sum;
+  sum.parts = parts_;
+  sum.state = fused_state_;
+  sum.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
+  sum.hidden_size = hidden_size_;
+  sum.tokens = tokens;
+  sum.device = model_.device_traits;
+  return sum;
+}
+
 bool CudaSteps::UsesFusedBulk(const CudaModel& model, int tokens) {
+  // A deterministic backend has larger batches only as ordered ones.
+  if (model.config.deterministic && tokens > 1) return false;
   return model.sparse_form != SparseForm::kFusedPortable &&
          FusedBulkTakes(model.device_traits, tokens,
                         static_cast<int>(model.config.hidden_size),
@@ -52,23 +109,19 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
   params.passed = passed_;
   params.state = fused_state_;
   params.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
+  params.as_batch = UsesOrderedBatch(model_);
   absl::Status status = ToStatus(UsesFusedBulk(model_, tokens)
                                      ? LaunchFusedBulk(params, stream_)
                                      : LaunchFusedPortable(params, stream_),
                                  "fused FFN");
   if (!status.ok()) return status;  // Nobody is told that it is done.
-  FusedSumParams sum;
-  sum.parts = parts_;
+  FusedSumParams sum = SumParams(tokens);
   sum.active = part_active_;
   sum.output = buffers.output;
   sum.counters = buffers.counters;
   sum.done = buffers.done;
-  sum.state = fused_state_;
-  sum.blocks = FusedBlocks(model_.device_traits, intermediate_size_);
-  sum.part_stride = params.part_stride;
-  sum.hidden_size = hidden_size_;
-  sum.tokens = tokens;
-  sum.device = model_.device_traits;
+  sum.part_count = FusedBlocks(model_.device_traits, intermediate_size_);
+  sum.groups = SumGroups(model_.device_traits.sm_count, hidden_size_);
   return ToStatus(LaunchFusedSum(sum, stream_), "sum of the fused FFN");
 }
 

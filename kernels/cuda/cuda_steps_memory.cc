@@ -18,8 +18,13 @@ StepsMemory::StepsMemory(const FfnConfig& config, int sm_count) {
   gated = std::max(scores, 2 * SplitBytes(config));
   dense_up = scores;
   const size_t blocks = sm_count;
-  parts =
-      AlignUp(blocks * kOneKernelTokens * PartStride(config) * sizeof(float));
+  size_t part_rows = blocks * kOneKernelTokens;
+  if (config.deterministic) {
+    const size_t groups =
+        SumGroups(sm_count, static_cast<int>(config.hidden_size));
+    part_rows = std::max(part_rows, groups * kBatchFormTokens);
+  }
+  parts = AlignUp(part_rows * PartStride(config) * sizeof(float));
   part_active = AlignUp(blocks * (1 + kOneKernelTokens) * sizeof(int));
   constexpr size_t kElementBytes = 4;  // Half of them tags.
   passed = AlignUp(kElementBytes * config.hidden_size * kPassedSets *

@@ -57,8 +57,10 @@ class DeterministicLane : public FfnLane {
                                 Execution execution) override;
 
  private:
-  // Leaves rows first to first + tokens of output_ and active_, and a pass;
-  // `batch` grows.
+  // Rows first to first + tokens of the input through lane_.
+  absl::StatusOr<FfnResult> RunLane(int layer, size_t first, size_t tokens,
+                                    Execution execution);
+  // Leaves those rows of output_ and active_, and a pass; `batch` grows.
   absl::Status RunPass(int layer, size_t first, size_t tokens,
                        Execution execution, FfnStats* batch);
 
@@ -71,11 +73,17 @@ class DeterministicLane : public FfnLane {
   std::vector<FfnPass> passes_;
 };
 
-absl::Status DeterministicLane::RunPass(int layer, size_t first, size_t tokens,
-                                        Execution execution, FfnStats* batch) {
+absl::StatusOr<FfnResult> DeterministicLane::RunLane(int layer, size_t first,
+                                                     size_t tokens,
+                                                     Execution execution) {
   const Matrix rows = lane_->input(tokens);
   std::memcpy(rows.data, input(first + tokens).row(first), rows.bytes());
-  absl::StatusOr<FfnResult> result = lane_->Run(layer, tokens, execution);
+  return lane_->Run(layer, tokens, execution);
+}
+
+absl::Status DeterministicLane::RunPass(int layer, size_t first, size_t tokens,
+                                        Execution execution, FfnStats* batch) {
+  absl::StatusOr<FfnResult> result = RunLane(layer, first, tokens, execution);
   if (!result.ok()) return result.status();
   std::memcpy(&output_[first * config_.hidden_size], result->output.row(0),
               result->output.bytes());
@@ -97,6 +105,15 @@ absl::StatusOr<FfnResult> DeterministicLane::Run(int layer, size_t tokens,
   }
   if (execution == Execution::kAuto) execution = Execution::kSparse;
   const size_t most = execution == Execution::kDense ? 1 : pass_tokens_;
+  const auto passed_ns = [start] {
+    return static_cast<uint64_t>(
+        std::chrono::nanoseconds(Clock::now() - start).count());
+  };
+  if (tokens <= most) {
+    absl::StatusOr<FfnResult> whole = RunLane(layer, 0, tokens, execution);
+    if (whole.ok()) whole->stats.compute_ns = passed_ns();
+    return whole;
+  }
   FfnResult result;
   passes_.clear();
   for (size_t first = 0; first < tokens; first += most) {
@@ -107,9 +124,8 @@ absl::StatusOr<FfnResult> DeterministicLane::Run(int layer, size_t tokens,
   result.output = {output_.data(), tokens, config_.hidden_size,
                    DataType::kFloat32};
   result.stats.active_neurons = absl::MakeConstSpan(active_.data(), tokens);
-  if (passes_.size() > 1) result.stats.passes = passes_;
-  result.stats.compute_ns = static_cast<uint64_t>(
-      std::chrono::nanoseconds(Clock::now() - start).count());
+  result.stats.passes = passes_;
+  result.stats.compute_ns = passed_ns();
   return result;
 }
 

@@ -39,7 +39,7 @@ struct Form {
   static constexpr int kSharedBytes = (kShares ? 110 : 220) << 10;
 };
 
-template <typename T, int kTokens, int kPacks>
+template <typename T, DotOrder kOrder, int kTokens, int kPacks>
 __global__ void __launch_bounds__(Form<kTokens, kPacks>::kThreads,
                                   Form<kTokens, kPacks>::kBlocks)
     FusedBulk(const __grid_constant__ FusedBulkParams p) {
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(Form<kTokens, kPacks>::kThreads,
   if (warp == kListWarp) {
     RunListWarp<kTokens>(p, rows);
   } else if (gate_warp >= 0) {
-    RunGateWarp<T>(p, first_rows, gate_warp, rows);
+    RunGateWarp<T, kOrder>(p, first_rows, gate_warp, rows);
   } else {
     auto* shared = reinterpret_cast<uint4*>(In::Hidden(p));
     if (blockIdx.x == 0) {
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(Form<kTokens, kPacks>::kThreads,
       hidden.Receive(p, In::head().launch, shared);
     }
     Arrive(&In::head().hidden_full);
-    RunSumWarp<T, kTokens, kPacks>(p);
+    RunSumWarp<T, kOrder, kTokens, kPacks>(p);
   }
 #else
   __trap();  // Built for older devices alone, and run on a newer one.
@@ -113,6 +113,18 @@ auto DispatchPacks(int hidden_size, F&& f) {
   return f(std::integral_constant<int, 5>{});
 }
 
+// Calls f with the kOrder of a kernel for so many tokens, as an integral
+// constant.
+template <int kTokens, typename F>
+auto DispatchOrder(bool as_batch, F&& f) {
+  if constexpr (kTokens == 1) {
+    if (as_batch) {
+      return f(std::integral_constant<DotOrder, DotOrder::kAsBatch>{});
+    }
+  }
+  return f(std::integral_constant<DotOrder, DotOrder::kFast>{});
+}
+
 // Of a block's shared memory.
 struct Slots {
   int gate;
@@ -146,9 +158,11 @@ cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
       params.device.shared_bytes / 3);
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
   return DispatchElement(params.element, [&](auto zero) {
-    return LaunchDependent(FusedBulk<decltype(zero), kTokens, kPacks>,
-                           dim3(blocks), F::kThreads, shared_bytes,
-                           params.device.dependent_launch, stream, bulk);
+    return DispatchOrder<kTokens>(params.as_batch, [&](auto order) {
+      return LaunchDependent(FusedBulk<decltype(zero), order, kTokens, kPacks>,
+                             dim3(blocks), F::kThreads, shared_bytes,
+                             params.device.dependent_launch, stream, bulk);
+    });
   });
 }
 
@@ -180,12 +194,15 @@ bool FusedBulkTakes(Device device, int tokens, int hidden_size,
          });
 }
 
-cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size) {
+cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size,
+                             bool as_batch) {
   return DispatchTokens(tokens, [&](auto count) {
     return DispatchPacks<count>(hidden_size, [&](auto packs) {
       return DispatchElement(element, [&](auto zero) {
-        return AllowShared(FusedBulk<decltype(zero), count, packs>,
-                           Form<count, packs>::kSharedBytes);
+        return DispatchOrder<count>(as_batch, [&](auto order) {
+          return AllowShared(FusedBulk<decltype(zero), order, count, packs>,
+                             Form<count, packs>::kSharedBytes);
+        });
       });
     });
   });

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/bulk_copy.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/named_barrier.cuh"
 #include "kernels/cuda/warp_dot.cuh"
 
 namespace sparse_ffn::cuda {
@@ -72,9 +73,10 @@ struct Block {
   // For the product of that row with the hidden states.
   __device__ static DotOperands Operands(const FusedBulkParams& p,
                                          const std::byte* row) {
+    const int packs = p.row_bytes / kPackBytes;
     return {row, Hidden(p),
-            reinterpret_cast<const std::byte*>(&head().zero_pack),
-            p.row_bytes / kPackBytes};
+            reinterpret_cast<const std::byte*>(&head().zero_pack), packs,
+            static_cast<int>(blockIdx.x) % DotChunks(packs)};
   }
   __device__ static std::byte* ListSlot(const FusedBulkParams& p, int slot) {
     return SharedRow(p, kTokens + slot);
@@ -108,23 +110,17 @@ __device__ inline const std::byte* Row(const void* matrix,
          (static_cast<size_t>(i) * gridDim.x + blockIdx.x) * p.row_bytes;
 }
 
-__device__ inline void SyncSumWarps() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kSumThreads) : "memory");
-}
+__device__ inline void SyncSumWarps() { WaitAt<kSumThreads>(1); }
 
 // A slot of the list ring is handed back to the list warp by all sum warps, at
 // a hardware barrier of its own.
 constexpr int kFirstListBarrier = 2;  // 1 is that of the sum warps.
-static_assert(kFirstListBarrier + kMaxListSlots <= 16);
+static_assert(kFirstListBarrier + kMaxListSlots <= kHardwareBarriers);
 __device__ inline void FreeListSlot(int slot) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(kFirstListBarrier + slot),
-               "n"(kSumThreads + kWarp)
-               : "memory");
+  ArriveAt<kSumThreads + kWarp>(kFirstListBarrier + slot);
 }
 __device__ inline void AwaitFreeListSlot(int slot) {
-  asm volatile("bar.sync %0, %1;" ::"r"(kFirstListBarrier + slot),
-               "n"(kSumThreads + kWarp)
-               : "memory");
+  WaitAt<kSumThreads + kWarp>(kFirstListBarrier + slot);
 }
 
 #endif  // __CUDA_ARCH__ >= 900

@@ -68,14 +68,14 @@ class FirstRows {
 
 // Leaves the scores of row i, which `full` announces in `slot`, and then has
 // row `next` copied there, if there is one.
-template <typename T, int kTokens>
+template <typename T, DotOrder kOrder, int kTokens>
 __device__ void ScoreRow(const FusedBulkParams& p, int i, std::byte* slot,
                          uint64_t* full, uint32_t parity, int next, int rows) {
   using In = Block<kTokens>;
   auto& head = In::head();
   Wait(full, parity);
   float scores[kTokens];
-  DotRow<T>(In::Operands(p, slot), scores);
+  DotRow<T, kOrder>(In::Operands(p, slot), scores);
   __syncwarp();
   if (threadIdx.x % kWarp != 0) return;
   if (next < rows) {
@@ -86,7 +86,7 @@ __device__ void ScoreRow(const FusedBulkParams& p, int i, std::byte* slot,
   Arrive(&head.round_done[i / kRoundRows]);
 }
 
-template <typename T, int kTokens>
+template <typename T, DotOrder kOrder, int kTokens>
 __device__ void RunGateWarp(const FusedBulkParams& p,
                             FirstRows<kTokens>& first_rows, int warp,
                             int rows) {
@@ -105,7 +105,7 @@ __device__ void RunGateWarp(const FusedBulkParams& p,
     for (int slot = warp; slot < slots; slot += p.gate_warps) {
       const int i = first + slot;
       if (i < rows) {
-        ScoreRow<T, kTokens>(
+        ScoreRow<T, kOrder, kTokens>(
             p, i, ahead ? In::ListSlot(p, slot) : In::GateSlot(p, slot),
             ahead ? &head.ahead_full[slot] : &head.gate_full[slot],
             ahead ? 0 : parity, ahead ? rows : i + step, rows);

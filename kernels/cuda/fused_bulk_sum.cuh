@@ -17,7 +17,7 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
                               float (&dots)[kTokens]) {
   auto& up_sums = Block<kTokens>::head().up_sums[turn];
   const int thread = threadIdx.x;
-  WarpDot<T, kTokens> dot;
+  WarpDot<T, kTokens, DotOrder::kFast> dot;
 #pragma unroll(kTokens == 1 && kPacks <= 5 ? kPacks : 2)
   for (int k = 0; k < kPacks; ++k) dot.Add(in, thread / kWarp + k * kSumWarps);
 #pragma unroll
@@ -33,7 +33,7 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
 }
 
 // Sums of h times down rows. A thread has kPack columns in every
-// kPack * kSumThreads.
+// kPack * kSumThreads. One row after the other, as LaunchOrderedDown does.
 template <typename T, int kTokens, int kPacks>
 struct DownSums {
   float sums[kTokens][kPacks][kPack] = {};
@@ -85,7 +85,7 @@ struct DownSums {
   }
 };
 
-template <typename T, int kTokens, int kPacks>
+template <typename T, DotOrder kOrder, int kTokens, int kPacks>
 __device__ void RunSumWarp(const FusedBulkParams& p) {
   auto& head = Block<kTokens>::head();
   const int packs = p.row_bytes / kPackBytes;
@@ -104,8 +104,12 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
     float up[kTokens];
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) h[t] = head.list_scores[place.slot][t];
-    DotBySumWarps<T, kTokens, kPacks>(Block<kTokens>::Operands(p, row()), turn,
-                                      up);
+    const DotOperands operands = Block<kTokens>::Operands(p, row());
+    if constexpr (kOrder == DotOrder::kAsBatch) {
+      DotRow<T, kOrder>(operands, up);  // Each warp by itself.
+    } else {
+      DotBySumWarps<T, kTokens, kPacks>(operands, turn, up);
+    }
     release();
     bool any = false;
 #pragma unroll

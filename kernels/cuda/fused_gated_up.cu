@@ -1,13 +1,15 @@
 // Steps 1 and 2 of a batch in one kernel, a block a multiprocessor. A block's
 // neurons are dealt out beforehand: it computes their scores, and then the up
 // products of those that are active for a token.
-#include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/batch_products.cuh"
 #include "kernels/cuda/clear.cuh"
+#include "kernels/cuda/dealt_neurons.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
 #include "kernels/cuda/split_gated.cuh"
+#include "kernels/cuda/warp_dot.cuh"
 
 namespace sparse_ffn::cuda {
 namespace {
@@ -34,7 +36,8 @@ struct RowList {
   }
 };
 
-template <typename T, typename S, int kTokenTiles>
+// kOrdered: with block_counts.
+template <typename T, typename S, int kTokenTiles, bool kOrdered>
 class Block {
   using Batch = BatchProducts<T, S, kTokenTiles>;
   static constexpr int kRows = Batch::kRows;
@@ -42,6 +45,7 @@ class Block {
 
  public:
   static constexpr int kThreads = Batch::kThreads;
+  static_assert(!kOrdered || Batch::kChunkPacks == kDotChunkPacks);
 
   struct Shared {
     typename Batch::Shared batch;
@@ -73,6 +77,9 @@ class Block {
       auto& products = batch_.Finish();
       Gate(products, active);
       Store(products);
+    }
+    if constexpr (kOrdered) {
+      if (threadIdx.x == 0) p_.block_counts[blockIdx.x] = stored_;
     }
     __syncthreads();
     for (int t = threadIdx.x; t < p_.tokens; t += kThreads) {
@@ -143,13 +150,22 @@ class Block {
       products[row][token] = h;
       return h != 0;  // True of NaN.
     });
-    if (threadIdx.x == 0) {
-      shared_.gated_first = atomicAdd(p_.gated_count, shared_.gated.count);
+  }
+
+  __device__ void Store(const typename Batch::Products& products) {
+    if constexpr (kOrdered) {
+      StoreInOrder(products);
+    } else {
+      StoreAnywhere(products);
     }
     __syncthreads();
   }
 
-  __device__ void Store(const typename Batch::Products& products) {
+  __device__ void StoreAnywhere(const typename Batch::Products& products) {
+    if (threadIdx.x == 0) {
+      shared_.gated_first = atomicAdd(p_.gated_count, shared_.gated.count);
+    }
+    __syncthreads();
     for (int i = threadIdx.x; i < shared_.gated.count * kTokens;
          i += kThreads) {
       const int place = shared_.gated.rows[i / kTokens];
@@ -160,13 +176,29 @@ class Block {
                     static_cast<size_t>(at) * kTokens + token,
                     products[place][token]);
     }
-    __syncthreads();
+  }
+
+  __device__ void StoreInOrder(const typename Batch::Products& products) {
+    const int count = shared_.gated.count;
+    const int first =
+        stored_ + DealtBefore(p_.intermediate_size, static_cast<int>(gridDim.x),
+                              static_cast<int>(blockIdx.x));
+    for (int i = threadIdx.x; i < count * p_.tokens; i += kThreads) {
+      const int place = shared_.gated.rows[i % count];
+      const int at = first + i % count;
+      const int token = i / count;
+      if (token == 0) p_.gated_list[at] = ActiveNeuron(place);
+      p_.gated[static_cast<size_t>(token) * p_.intermediate_size + at] =
+          products[place][token];
+    }
+    stored_ += count;
   }
 
   const FusedGatedUpParams& p_;
   Shared& shared_;
   Batch batch_;
-  int first_ = 0;  // Of the rows at hand, among the block's.
+  int first_ = 0;   // Of the rows at hand, among the block's.
+  int stored_ = 0;  // In order: gated neurons so far.
 };
 
 template <typename B>
@@ -185,28 +217,40 @@ struct Kind {
 };
 
 // Few tokens: each warp all rows, for wide chunks. More: half of the rows, for
-// the registers.
-template <typename T, int kRowTiles, int kTokenTiles, int kRingBytes>
-using BlockOf = Block<T,
-                      BatchShape<kRowTiles, kTokenTiles == 1 ? 1 : 2,
-                                 kTokenTiles == 1 ? 16 : 8, kRingBytes>,
-                      kTokenTiles>;
+// the registers; and so in order, where products are the same for any number of
+// tokens, those that DotOrder::kAsBatch repeats.
+template <typename T, int kRowTiles, int kTokenTiles, int kRingBytes,
+          bool kOrdered>
+using BlockOf = std::conditional_t<
+    kTokenTiles == 1 && !kOrdered,
+    Block<T, BatchShape<kRowTiles, 1, 16, kRingBytes>, kTokenTiles, kOrdered>,
+    Block<T, BatchShape<kRowTiles, 2, 8, kRingBytes>, kTokenTiles, kOrdered>>;
 
 // Calls f with the block for `rows` neurons, as a Kind. All of them at once
 // where they fit, so that the hidden states are read but twice.
-template <int kTokenTiles, typename F>
+template <bool kOrdered, int kTokenTiles, typename F>
 cudaError_t DispatchBlock(Element element, int rows,
                           std::integral_constant<int, kTokenTiles> /*tokens*/,
                           F&& f) {
   return DispatchElement(element, [&](auto zero) {
     using T = decltype(zero);
-    if (rows <= 32) return f(Kind<BlockOf<T, 2, kTokenTiles, (128 << 10)>>());
+    if (rows <= 32) {
+      return f(Kind<BlockOf<T, 2, kTokenTiles, (128 << 10), kOrdered>>());
+    }
     // With scores and lists, of the 227 KB of a block.
     constexpr int kRingBytes = (kTokenTiles == 4 ? 208 : 216) << 10;
-    if (rows <= 96) return f(Kind<BlockOf<T, 6, kTokenTiles, kRingBytes>>());
-    constexpr int kMost = kTokenTiles == 1 ? 7 : 8;
-    return f(Kind<BlockOf<T, kMost, kTokenTiles, kRingBytes>>());
+    if (rows <= 96) {
+      return f(Kind<BlockOf<T, 6, kTokenTiles, kRingBytes, kOrdered>>());
+    }
+    constexpr int kMost = kTokenTiles == 1 && !kOrdered ? 7 : 8;
+    return f(Kind<BlockOf<T, kMost, kTokenTiles, kRingBytes, kOrdered>>());
   });
+}
+
+// Calls f with `ordered` as an integral constant.
+template <typename F>
+cudaError_t DispatchOrdered(bool ordered, F&& f) {
+  return ordered ? f(std::true_type()) : f(std::false_type());
 }
 
 int BlockRows(Device device, int intermediate_size) {
@@ -216,46 +260,53 @@ int BlockRows(Device device, int intermediate_size) {
 }  // namespace
 
 bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
-                       int intermediate_size) {
+                       int intermediate_size, bool ordered) {
   bool fits = false;
   const auto check = [&](auto token_tiles) {
-    return DispatchBlock(Element::kFloat16,
-                         BlockRows(device, intermediate_size), token_tiles,
-                         [&](auto block) {
-                           using B = typename decltype(block)::type;
-                           fits = device.shared_bytes >= kSharedBytes<B>;
-                           return cudaSuccess;
-                         });
+    return DispatchOrdered(ordered, [&](auto order) {
+      return DispatchBlock<order>(
+          Element::kFloat16, BlockRows(device, intermediate_size), token_tiles,
+          [&](auto block) {
+            using B = typename decltype(block)::type;
+            fits = device.shared_bytes >= kSharedBytes<B>;
+            return cudaSuccess;
+          });
+    });
   };
   return RowsAligned(hidden_size) && tokens <= kBatchFormTokens &&
          DispatchTokenTiles(tokens, check) == cudaSuccess && fits;
 }
 
 cudaError_t PrepareFusedGatedUp(Element element, Device device,
-                                int intermediate_size) {
+                                int intermediate_size, bool ordered) {
   return ForEachTokenTiles([&](auto token_tiles) {
-    return DispatchBlock(element, BlockRows(device, intermediate_size),
-                         token_tiles, [&](auto block) {
-                           using B = typename decltype(block)::type;
-                           if (device.shared_bytes < kSharedBytes<B>)
-                             return cudaSuccess;
-                           return AllowShared(FusedGatedUp<B>, kSharedBytes<B>);
-                         });
+    return DispatchOrdered(ordered, [&](auto order) {
+      return DispatchBlock<order>(element, BlockRows(device, intermediate_size),
+                                  token_tiles, [&](auto block) {
+                                    using B = typename decltype(block)::type;
+                                    if (device.shared_bytes < kSharedBytes<B>)
+                                      return cudaSuccess;
+                                    return AllowShared(FusedGatedUp<B>,
+                                                       kSharedBytes<B>);
+                                  });
+    });
   });
 }
 
 cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
                                cudaStream_t stream) {
-  const int blocks = std::min(params.device.sm_count, params.intermediate_size);
+  const int blocks = FusedBlocks(params.device, params.intermediate_size);
   return DispatchTokenTiles(params.tokens, [&](auto token_tiles) {
-    return DispatchBlock(
-        params.element, BlockRows(params.device, params.intermediate_size),
-        token_tiles, [&](auto block) {
-          using B = typename decltype(block)::type;
-          return LaunchDependent(
-              FusedGatedUp<B>, dim3(blocks), B::kThreads, kSharedBytes<B>,
-              params.device.dependent_launch, stream, params);
-        });
+    return DispatchOrdered(params.block_counts != nullptr, [&](auto order) {
+      return DispatchBlock<order>(
+          params.element, BlockRows(params.device, params.intermediate_size),
+          token_tiles, [&](auto block) {
+            using B = typename decltype(block)::type;
+            return LaunchDependent(
+                FusedGatedUp<B>, dim3(blocks), B::kThreads, kSharedBytes<B>,
+                params.device.dependent_launch, stream, params);
+          });
+    });
   });
 }
 

@@ -1,5 +1,5 @@
-// Adds up the parts of the output that the blocks of a fused launch left. The
-// order depends on nothing but the sizes and the device.
+// Adds up the parts of the output that the blocks of a launch left, in groups.
+// The order depends on nothing but the sizes, the groups and the device.
 #include <algorithm>
 
 #include "kernels/cuda/add_quad.cuh"
@@ -36,7 +36,7 @@ __device__ void SumActive(const FusedSumParams& p) {
   const int thread = static_cast<int>(threadIdx.x);
   if (thread <= p.tokens) active[thread] = 0;
   __syncthreads();
-  for (int i = thread; i < p.blocks * (1 + p.tokens); i += kThreads) {
+  for (int i = thread; i < p.part_count * (1 + p.tokens); i += kThreads) {
     atomicAdd(&active[i % (1 + p.tokens)], p.active[i]);
   }
   __syncthreads();
@@ -61,11 +61,12 @@ struct SumParams : FusedSumParams {
 };
 
 // Threads side by side take columns side by side, and groups of such threads
-// take parts in turn. The first group, in the first warp, stores.
+// take parts in turn, in the order that LaunchOrderedDown knows. The first
+// group, in the first warp where there is a `done`, stores.
 __device__ void SumColumns(const SumParams& p) {
   __shared__ float4 sums[kThreads];
   const int thread = static_cast<int>(threadIdx.x);
-  const int groups = kThreads / p.quads;
+  const int groups = p.groups;
   const int group = thread / p.quads;
   const int place = thread % p.quads;
   const int token = static_cast<int>(blockIdx.x) / p.token_blocks;
@@ -77,12 +78,12 @@ __device__ void SumColumns(const SumParams& p) {
   const auto* parts =
       reinterpret_cast<const float4*>(p.parts) + token * token_stride + quad;
   float4 sum = {};
-  for (int b0 = group; b0 < p.blocks; b0 += kLoads * groups) {
+  for (int b0 = group; b0 < p.part_count; b0 += kLoads * groups) {
     float4 part[kLoads] = {};
 #pragma unroll
     for (int k = 0; k < kLoads; ++k) {
       const int b = b0 + k * groups;
-      if (exists && b < p.blocks) {
+      if (exists && b < p.part_count) {
         part[k] = LoadPart(parts + static_cast<size_t>(b) * stride);
       }
     }
@@ -115,19 +116,31 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
     FusedSum(const __grid_constant__ SumParams p) {
   WaitForPredecessor();
   if (blockIdx.x + 1 == gridDim.x) {
-    SumActive(p);
+    if (p.active != nullptr) SumActive(p);
   } else {
     SumColumns(p);
   }
   if (p.done != nullptr && threadIdx.x < kWarp) Announce(p);
 }
 
+// Of a block that adds up one token in groups.
+int GroupQuads(int sm_count, int hidden_size) {
+  const int all = (hidden_size + kQuad - 1) / kQuad;
+  const int fit = std::max(sm_count - 1, 1);
+  return std::clamp((all + fit - 1) / fit, kMinQuads, kMaxQuads);
+}
+
 }  // namespace
+
+int SumGroups(int sm_count, int hidden_size) {
+  return kThreads / GroupQuads(sm_count, hidden_size);
+}
 
 cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream) {
   const int all = (params.part_stride + kQuad - 1) / kQuad;
-  const int fit = std::max(params.device.sm_count - 1, 1);
-  const int quads = std::clamp((all + fit - 1) / fit, kMinQuads, kMaxQuads);
+  const int quads = params.groups == 1 ? kThreads
+                                       : GroupQuads(params.device.sm_count,
+                                                    params.hidden_size);
   const SumParams sum = {params, (all + quads - 1) / quads, quads};
   return LaunchDependent(FusedSum, dim3(params.tokens * sum.token_blocks + 1),
                          kThreads, 0, params.device.dependent_launch, stream,

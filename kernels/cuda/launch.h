@@ -142,6 +142,12 @@ struct FusedGatedUpParams {
   int* gated_list;   // [gated_count], those, in any order
   void* gated_high;  // [gated_count, BatchFormTokens(tokens)]
   void* gated_low;
+  // Or, where block_counts is not null, for LaunchOrderedDown: gated_list is
+  // [n], places for all neurons that fall to the first block
+  // (dealt_neurons.cuh), then the second, ...; a block's gated neurons take
+  // its first places in order. gated_count and the two halves are not touched.
+  int* block_counts;   // [FusedBlocks()]: places taken
+  float* gated;        // [tokens, n]: h, at the places of gated_list
   int* next_counters;  // [next_count], cleared
   float* output;       // [output_size], cleared
   int next_count;
@@ -154,13 +160,14 @@ struct FusedGatedUpParams {
   Element element;
   Device device;
 };
+// `ordered`: with block_counts.
 cudaError_t PrepareFusedGatedUp(Element element, Device device,
-                                int intermediate_size);
+                                int intermediate_size, bool ordered);
 cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
                                cudaStream_t stream);
 // Whether there is one for these sizes on the device.
 bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
-                       int intermediate_size);
+                       int intermediate_size, bool ordered);
 
 // Operator Step (3): adds h times the listed rows of down_proj to the output.
 struct SparseDownParams {
@@ -186,6 +193,29 @@ cudaError_t LaunchOneTokenDown(const SparseDownParams& params,
 cudaError_t PrepareSparseDownBatch(Element element);
 cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream);
+
+// Step 3 after LaunchFusedGatedUp with block_counts: leaves parts that
+// LaunchFusedSum, with one group, adds up to the bits that one token gets from
+// LaunchFusedBulk with as_batch.
+struct OrderedDownParams {
+  const void* down_proj;    // [n, hidden], transposed from the checkpoint
+  const int* block_counts;  // [blocks]
+  const int* list;          // [n], as LaunchFusedGatedUp left it; all is read
+  const float* gated;       // [tokens, n], likewise
+  float* parts;     // [SumGroups(), tokens, part_stride], 16-byte aligned
+  int blocks;       // FusedBlocks()
+  int part_stride;  // >= hidden_size, a multiple of 4
+  int hidden_size;
+  int intermediate_size;
+  int tokens;
+  Element element;
+  Device device;
+};
+cudaError_t PrepareOrderedDown(Element element, Device device);
+cudaError_t LaunchOrderedDown(const OrderedDownParams& params,
+                              cudaStream_t stream);
+// Whether there is one for these sizes on the device.
+bool OrderedDownTakes(Device device, int hidden_size, int intermediate_size);
 
 // Most tokens that all steps in one kernel can be for.
 constexpr int kOneKernelTokens = 2;
@@ -223,29 +253,32 @@ struct FusedTokensParams {
   int tokens;
   float threshold;  // active: >= threshold if that is > 0, else > 0
   bool clamp_up;    // dReLU: h = s * max(up, 0)
+  bool as_batch;    // LaunchFusedBulk, one token (else ignored): products to
+                    // the bits of LaunchFusedGatedUp with block_counts
   Element element;
   Device device;
 };
-// Of both forms.
+// Of every fused launch but LaunchFusedSum.
 int FusedBlocks(Device device, int intermediate_size);
 // Streams weights through shared memory with the copy engine; starts on them
 // before the previous kernel has ended. Takes what FusedBulkTakes takes, on a
 // device that PrepareFusedBulk was called for with these tokens.
 cudaError_t LaunchFusedBulk(const FusedTokensParams& params,
                             cudaStream_t stream);
-cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size);
+cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size,
+                             bool as_batch);
 bool FusedBulkTakes(Device device, int tokens, int hidden_size,
                     int intermediate_size);
 // One token of any size on any device.
 cudaError_t LaunchFusedPortable(const FusedTokensParams& params,
                                 cudaStream_t stream);
 
-// Adds up what the blocks of a fused launch left, in an order that depends on
-// nothing but the sizes and the device, not even on the number of tokens: equal
-// inputs give equal bits.
+// Adds up what LaunchFusedBulk, LaunchFusedPortable or LaunchOrderedDown left,
+// in an order that depends on nothing but the sizes, the groups and the device,
+// not even on the number of tokens: equal inputs give equal bits.
 struct FusedSumParams {
-  const float* parts;  // [blocks, tokens, part_stride]
-  const int* active;   // [blocks, 1 + tokens]
+  const float* parts;  // [part_count, tokens, part_stride]
+  const int* active;   // [part_count, 1 + tokens]; or null: nothing is counted
   float* output;       // [tokens, hidden], on the device or page-locked; rows
                        // 16-byte aligned where there is more than one
   int* counters;  // [1 + tokens]: active neurons, of the union, then of each
@@ -253,12 +286,16 @@ struct FusedSumParams {
   int* done;  // [1], page-locked, 0 before: becomes 1 when both are there; or
               // null
   FusedState* state;  // for `done`
-  int blocks;
+  int part_count;
+  int groups;  // SumGroups() or 1. Part i is of group i % groups: a group is
+               // added up part by part, then the groups one by one.
   int part_stride;
   int hidden_size;
   int tokens;
   Device device;
 };
+// The groups for FusedBlocks() parts.
+int SumGroups(int sm_count, int hidden_size);
 cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream);
 
 // Dense path: h = s * up, rounded once to the element type for the product

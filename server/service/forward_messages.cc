@@ -1,6 +1,5 @@
 #include "server/service/forward_messages.h"
 
-#include <algorithm>
 #include <optional>
 
 #include "absl/strings/str_cat.h"

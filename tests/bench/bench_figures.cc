@@ -26,6 +26,7 @@ Figures Derive(const CaseTimes& times, double union_density,
     figures.read_share = figures.bytes_per_second / read_bandwidth;
     figures.to_floor = figures.sparse_us / figures.floor_us;
     figures.to_dense = figures.dense_us / figures.sparse_us;
+    figures.deterministic_to_sparse = times.deterministic / figures.sparse_us;
   }
   if (times.step2 > 0) figures.step2_to_dense = times.dense_step2 / times.step2;
   if (times.step3 > 0) {

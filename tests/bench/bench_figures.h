@@ -15,6 +15,7 @@ struct CaseTimes {
   double step3 = 0;
   double steps = 0;  // All three.
   double fused = 0;
+  double deterministic = 0;  // Fused, by a deterministic backend.
   // Of the dense path. Transposed: with down_proj as it is stored; natural: as
   // checkpoints have it.
   double product = 0;      // With gate_proj.
@@ -41,6 +42,7 @@ struct Figures {
   // but for one token, where that is step 1's.
   double step2_to_dense = 0;
   double step3_to_dense = 0;
+  double deterministic_to_sparse = 0;  // deterministic / sparse_us
 };
 
 // `read_bandwidth` in bytes a second.

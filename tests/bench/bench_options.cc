@@ -48,8 +48,8 @@ void AddFlags(CLI::App* app, Options* options) {
   AddList(app, "--paths", &options->paths,
           "What to time, where the case has it; auto: also whole calls with "
           "EXECUTION_AUTO against the sparse and the dense ones",
-          CLI::IsMember(
-              std::vector<std::string>{"steps", "fused", "dense", "auto"}));
+          CLI::IsMember(std::vector<std::string>{"steps", "fused", "dense",
+                                                 "deterministic", "auto"}));
   AddList(app, "--sparsities", &options->sparsities,
           "Shares of inactive neurons, random", CLI::Range(0.0, 1.0));
   AddList(app, "--tokens", &options->tokens, "Tokens of a batch",

@@ -20,7 +20,7 @@ struct Preset {
 struct Options {
   std::vector<std::string> presets = {"prosparse-7b", "prosparse-13b"};
   std::vector<std::string> dtypes = {"bfloat16"};
-  std::vector<std::string> paths = {"steps", "fused", "dense"};
+  std::vector<std::string> paths = {"steps", "fused", "dense", "deterministic"};
   std::vector<double> sparsities = {0, 0.6698, 0.893, 0.98};
   std::vector<int> tokens = {1};
   std::string replay;

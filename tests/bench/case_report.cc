@@ -21,9 +21,10 @@ std::string TimedCase::Key() const {
 std::string TableHeader() {
   std::string header = absl::StrFormat("%-13s %-8s %-9s %4s %7s", "preset",
                                        "dtype", "sparsity", "tok", "union");
-  for (const char* name : {"gate", "step2", "step3", "steps", "fused",
-                           "product", "dense", "floor", "MB", "TB/s", "% of bw",
-                           "/floor", "vs dns", "2 vs d", "3 vs d", "h2h"}) {
+  for (const char* name :
+       {"gate", "step2", "step3", "steps", "fused", "product", "dense", "floor",
+        "MB", "TB/s", "% of bw", "/floor", "vs dns", "2 vs d", "3 vs d", "h2h",
+        "determ", "/sparse"}) {
     absl::StrAppendFormat(&header, " %7s", name);
   }
   return header + "\n";
@@ -44,7 +45,8 @@ std::string TableRow(const TimedCase& timed) {
                   Cell(7, 1, 100 * f.read_share), Cell(7, 2, f.to_floor),
                   Cell(7, 2, f.to_dense), Cell(7, 2, f.step2_to_dense),
                   Cell(7, 2, f.step3_to_dense), Cell(7, 1, t.host_to_host),
-                  "\n");
+                  Cell(7, 1, t.deterministic),
+                  Cell(7, 2, f.deterministic_to_sparse), "\n");
   return row;
 }
 
@@ -63,6 +65,7 @@ nlohmann::json CaseJson(const TimedCase& timed) {
   add("step3_us", t.step3);
   add("steps_us", t.steps);
   add("fused_us", t.fused);
+  add("deterministic_us", t.deterministic);
   add("product_us", t.product);
   add("dense_us", f.dense_us);
   add("dense_step2_us", t.dense_step2);
@@ -79,6 +82,7 @@ nlohmann::json CaseJson(const TimedCase& timed) {
   add("ratio_to_dense", f.to_dense);
   add("step2_ratio_to_dense", f.step2_to_dense);
   add("step3_ratio_to_dense", f.step3_to_dense);
+  add("deterministic_ratio_to_sparse", f.deterministic_to_sparse);
   return entry;
 }
 

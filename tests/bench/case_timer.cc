@@ -17,13 +17,15 @@ class CaseTimer {
 
   absl::Status TimeGate();
   absl::Status TimeSteps();
-  absl::Status TimeFused();
+  absl::Status TimeFused() { return TimeFused(&steps_, &times_.fused); }
+  absl::Status TimeDeterministic();
   absl::Status TimeDense();
   const CaseTimes& times() const { return times_; }
 
  private:
   absl::Status Time(double* microseconds, const Work& work);
-  absl::Status TimeFusedTokens();
+  absl::Status TimeFused(cuda::CudaSteps* steps, double* microseconds);
+  absl::Status TimeFusedTokens(cuda::CudaSteps* steps, double* microseconds);
   absl::Status Gate(const CudaLayer& layer) const {
     return steps_.Gate(layer, tokens_);
   }
@@ -80,21 +82,37 @@ absl::Status CaseTimer::TimeSteps() {
   return status;
 }
 
-absl::Status CaseTimer::TimeFused() {
-  if (steps_.FusesAllSteps(tokens_)) return TimeFusedTokens();
+absl::Status CaseTimer::TimeFused(cuda::CudaSteps* steps,
+                                  double* microseconds) {
+  if (steps->FusesAllSteps(tokens_)) {
+    return TimeFusedTokens(steps, microseconds);
+  }
   const cuda::CudaModel& model = model_.cuda_model();
-  if (!cuda::FusedGatedUpTakes(
-          model.device_traits, tokens_,
-          static_cast<int>(model.config.hidden_size),
-          static_cast<int>(model.config.intermediate_size))) {
+  if (!cuda::FusedGatedUpTakes(model.device_traits, tokens_,
+                               static_cast<int>(model.config.hidden_size),
+                               static_cast<int>(model.config.intermediate_size),
+                               model.config.deterministic)) {
     return absl::OkStatus();
   }
-  return Time(&times_.fused, [this](const CudaLayer& layer) {
-    return steps_.FusedBatch(layer, tokens_);
+  return Time(microseconds, [&](const CudaLayer& layer) {
+    return steps->FusedBatch(layer, tokens_);
   });
 }
 
-absl::Status CaseTimer::TimeFusedTokens() {
+absl::Status CaseTimer::TimeDeterministic() {
+  if (tokens_ > cuda::kBatchFormTokens) return absl::OkStatus();
+  bool& deterministic = model_.cuda_model().config.deterministic;
+  deterministic = true;
+  absl::Status status;
+  if (cuda::CudaSteps::UsesOrderedBatch(model_.cuda_model())) {
+    status = TimeFused(&model_.deterministic_steps(), &times_.deterministic);
+  }
+  deterministic = false;
+  return status;
+}
+
+absl::Status CaseTimer::TimeFusedTokens(cuda::CudaSteps* steps,
+                                        double* microseconds) {
   const cuda::CudaModel& cuda_model = model_.cuda_model();
   const size_t hidden_size = cuda_model.config.hidden_size;
   Matrix states = {nullptr, static_cast<size_t>(tokens_), hidden_size,
@@ -111,11 +129,11 @@ absl::Status CaseTimer::TimeFusedTokens() {
   absl::Status status = model_.ReadHiddenStates(states);
   if (!status.ok()) return status;
   const cuda::CudaSteps::FusedBuffers buffers = {
-      fetches ? input->get() : steps_.hidden_states(),
+      fetches ? input->get() : steps->hidden_states(),
       reinterpret_cast<float*>(output->get()),
       reinterpret_cast<int*>(counters->get()), nullptr};
-  return Time(&times_.fused, [&](const CudaLayer& layer) {
-    return steps_.Fused(layer, tokens_, buffers);
+  return Time(microseconds, [&](const CudaLayer& layer) {
+    return steps->Fused(layer, tokens_, buffers);
   });
 }
 
@@ -155,6 +173,9 @@ absl::StatusOr<CaseTimes> TimeCase(TimedModel* model, int tokens,
   absl::Status status = timer.TimeGate();
   if (options.HasPath("steps")) status.Update(timer.TimeSteps());
   if (options.HasPath("fused")) status.Update(timer.TimeFused());
+  if (options.HasPath("deterministic")) {
+    status.Update(timer.TimeDeterministic());
+  }
   if (options.HasPath("dense")) status.Update(timer.TimeDense());
   if (!status.ok()) return status;
   return timer.times();

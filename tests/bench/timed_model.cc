@@ -46,9 +46,14 @@ absl::Status TimedModel::Init(const Options& options) {
                           static_cast<int>(device.sharedMemPerBlockOptin)};
   for (int i = 0; i < options.layers && status.ok(); ++i) status = AddLayer(i);
   if (!status.ok()) return status;
-  auto steps = cuda::CudaSteps::New(model_, stream_.get());
-  if (!steps.ok()) return steps.status();
-  steps_ = *std::move(steps);
+  for (auto [deterministic, made] :
+       {std::pair(false, &steps_), std::pair(true, &deterministic_steps_)}) {
+    model_.config.deterministic = deterministic;
+    auto steps = cuda::CudaSteps::New(model_, stream_.get());
+    if (!steps.ok()) return steps.status();
+    *made = *std::move(steps);
+  }
+  model_.config.deterministic = false;
   auto cublas = cuda::Cublas::New(stream_.get());
   if (!cublas.ok()) return cublas.status();
   cublas_ = *std::move(cublas);
@@ -89,9 +94,12 @@ absl::Status TimedModel::Prepare(int tokens, const Masks& masks) {
   typical_ = TypicalLayer(masks, n_);
   auto mask = cuda::NewDeviceMemory(masks[0].size());
   if (!mask.ok()) return mask.status();
-  absl::Status status = ToStatus(
-      FillHidden(steps_->hidden_states(), tokens, hidden, half_, stream_.get()),
-      "FillHidden");
+  absl::Status status;
+  for (cuda::CudaSteps* steps : {steps_.get(), deterministic_steps_.get()}) {
+    status.Update(ToStatus(FillHidden(steps->hidden_states(), tokens, hidden,
+                                      half_, stream_.get()),
+                           "FillHidden"));
+  }
   for (const auto& [index, layer] : model_.layers) {
     status.Update(ToStatus(
         cudaMemcpyAsync(mask->get(), masks[index].data(), masks[index].size(),

@@ -27,7 +27,7 @@ class TimedModel {
       const Preset& preset, DataType dtype, const Options& options);
 
   // Makes the neurons of `masks`, one mask a layer, active for the hidden
-  // states that it leaves in steps().hidden_states().
+  // states that it leaves in the hidden_states() of both steps.
   absl::Status Prepare(int tokens, const Masks& masks);
 
   // Reads those back, to host memory of as many tokens.
@@ -56,6 +56,8 @@ class TimedModel {
   // Lanes of it may be made; not while they run are its forms changed.
   cuda::CudaModel& cuda_model() { return model_; }
   cuda::CudaSteps& steps() { return *steps_; }
+  // The same, to be used while the model's config says deterministic.
+  cuda::CudaSteps& deterministic_steps() { return *deterministic_steps_; }
   int layers() const { return static_cast<int>(model_.layers.size()); }
   size_t matrix_bytes() const { return n_ * hidden_ * 2; }
 
@@ -76,6 +78,7 @@ class TimedModel {
   cuda::Stream stream_;
   cuda::CudaModel model_;
   std::unique_ptr<cuda::CudaSteps> steps_;
+  std::unique_ptr<cuda::CudaSteps> deterministic_steps_;
   std::optional<cuda::Cublas> cublas_;
   cuda::DeviceMemory natural_output_;  // float [tokens, hidden]
   cuda::DeviceMemory sink_;            // One int.

@@ -21,6 +21,8 @@ namespace sparse_ffn {
 namespace {
 
 using testing::Each;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 constexpr size_t kStates = 33;
 
@@ -34,7 +36,7 @@ std::vector<TestLayerShape> Shapes() {
 // that is not full, fewer neurons than multiprocessors, more of them than a
 // block takes at once, rows that one multiprocessor block fills.
 std::vector<TestLayerShape> EdgeShapes() {
-  return {{1160, 600, DataType::kBFloat16, Activation::kDRelu, 0, 0.3},
+  return {{1160, 11000, DataType::kBFloat16, Activation::kDRelu, 0, 0.1},
           {264, 100, DataType::kFloat16, Activation::kFatRelu, 0.01F, 0.5},
           {72, 20000, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
           {5120, 400, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
@@ -201,7 +203,7 @@ TEST_F(DeterministicTest, MatchesOracleAtTheEdges) {
   }
 }
 
-// Sparse batches of any size in one pass, but the last.
+// Sparse batches of any size.
 TEST_F(DeterministicTest, BitsAreThoseOfTheTokenAloneAtTheEdges) {
   for (const TestLayerShape& shape : EdgeShapes()) {
     const TestLayer layer(shape, kStates, seed_);
@@ -220,6 +222,31 @@ TEST_F(DeterministicTest, BitsAreThoseOfTheTokenAloneAtTheEdges) {
       }
     }
   }
+}
+
+// Token by token the bits would be right, too: only the clock would tell.
+TEST_F(DeterministicTest, SparseTokensRunAtOnce) {
+  if (!TestBackend().pairs_independent) {
+    GTEST_SKIP() << "no fused kernels for batches here";
+  }
+  const TestLayer layer(
+      {1536, 3840, DataType::kBFloat16, Activation::kRelu, 0, 0.1}, kStates,
+      seed_);
+  const auto backend = MakeBackend({&layer}, kStates);
+  const auto lane = backend->NewLane().value();
+  const auto passes = [&](size_t tokens, Execution execution) {
+    std::vector<uint32_t> sizes;
+    const FfnResult result =
+        Run(*lane, 0, layer.hidden_states, Turned(0, tokens), execution);
+    for (const FfnPass& pass : result.stats.passes)
+      sizes.push_back(pass.tokens);
+    return sizes;
+  };
+  for (size_t tokens : {1, 2, 8, 9, 17, 32}) {
+    EXPECT_THAT(passes(tokens, Execution::kSparse), IsEmpty()) << tokens;
+  }
+  EXPECT_THAT(passes(33, Execution::kAuto), ElementsAre(32, 1));
+  EXPECT_THAT(passes(3, Execution::kDense), ElementsAre(1, 1, 1));
 }
 
 // Weights of neurons that are inactive for the first token, and active for

@@ -161,7 +161,10 @@ TEST_F(DeterministicLaneTest, OnePassIsTheBatch) {
   Fill({7, 1, 2, 9, 3, 4});
   const FfnResult result = lane_->Run(0, 2, Execution::kSparse).value();
   EXPECT_THAT(Passes(result), IsEmpty());
+  EXPECT_THAT(Values(result), ElementsAre(16, 4, 6, 20, 8, 10));
+  EXPECT_THAT(result.stats.active_neurons, ElementsAre(7, 9));
   EXPECT_EQ(result.stats.union_active_neurons, 16U);
+  EXPECT_GT(result.stats.compute_ns, 0U);
 }
 
 TEST_F(DeterministicLaneTest, RefusesWhatItsLaneDoes) {

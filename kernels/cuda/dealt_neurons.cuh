@@ -1,0 +1,17 @@
+// How neurons are dealt out to the blocks of a fused launch: block b takes
+// b, b + blocks, b + 2 blocks, ...
+#ifndef SPARSE_FFN_KERNELS_CUDA_DEALT_NEURONS_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_DEALT_NEURONS_CUH_
+
+#include <cuda_runtime.h>
+
+namespace sparse_ffn::cuda {
+
+// How many of `neurons` the blocks before `block` have.
+__device__ inline int DealtBefore(int neurons, int blocks, int block) {
+  return block * (neurons / blocks) + min(block, neurons % blocks);
+}
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_DEALT_NEURONS_CUH_
