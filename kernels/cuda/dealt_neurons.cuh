@@ -7,7 +7,12 @@
 
 namespace sparse_ffn::cuda {
 
-// How many of `neurons` the blocks before `block` have.
+// How many of `neurons` a block has. Blocks are dealt out to groups likewise.
+__device__ inline int DealtTo(int neurons, int blocks, int block) {
+  return (neurons - block + blocks - 1) / blocks;
+}
+
+// How many the blocks before `block` have.
 __device__ inline int DealtBefore(int neurons, int blocks, int block) {
   return block * (neurons / blocks) + min(block, neurons % blocks);
 }

@@ -62,10 +62,8 @@ class Block {
         batch_(shared_.batch, p.hidden_states, p.tokens, p.hidden_size) {}
 
   __device__ void Run() {
-    const int stride = static_cast<int>(gridDim.x);
-    const int all =
-        (p_.intermediate_size - static_cast<int>(blockIdx.x) + stride - 1) /
-        stride;
+    const int all = DealtTo(p_.intermediate_size, static_cast<int>(gridDim.x),
+                            static_cast<int>(blockIdx.x));
     for (first_ = 0; first_ < all; first_ += kRows) {
       const int rows = min(kRows, all - first_);
       batch_.Start(p_.gate_proj, rows, [&](int row) { return Neuron(row); });

@@ -114,9 +114,8 @@ class Block {
   }
   // Of the group, in order. Ends with a barrier.
   __device__ void MakeList() {
-    const int blocks = (p_.blocks - static_cast<int>(blockIdx.y) +
-                        static_cast<int>(gridDim.y) - 1) /
-                       static_cast<int>(gridDim.y);
+    const int blocks = DealtTo(p_.blocks, static_cast<int>(gridDim.y),
+                               static_cast<int>(blockIdx.y));
     for (int i = Warp(); i < blocks; i += kThreads / kWarp) {
       const int block = FusedBlock(i);
       const int first = DealtBefore(p_.intermediate_size, p_.blocks, block);
