@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Checks the form of the sources; prints every finding and fails on any.
 #
-#   tests/style.sh format            C++, CUDA and proto against .clang-format
-#   tests/style.sh shell             shell scripts with shellcheck
-#   tests/style.sh tidy BUILD_DIR    C++ with clang-tidy, as compiled in the
-#                                    configured and built tree BUILD_DIR
+#   tests/style.sh format  C++, CUDA and proto against .clang-format
+#   tests/style.sh shell   shell scripts with shellcheck
+#   tests/style.sh tidy    C++ with clang-tidy, in build/tidy
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -24,19 +23,25 @@ case "${1:-}" in
     } | xargs -0 -r shellcheck --external-sources --source-path=SCRIPTDIR
     ;;
   tidy)
-    build_dir=${2:?tidy needs the build folder}
-    if [[ ! -f "$build_dir/compile_commands.json" ]]; then
-      echo "style.sh: no compile_commands.json in $build_dir" >&2
-      exit 1
-    fi
-    # Generated files and the CUDA compiler's are left out.
-    sed -nE 's/^ *"file": "(.*\.cc)",?$/\1/p' \
-      "$build_dir/compile_commands.json" | sort -u |
-      grep -F "$root/" | grep -vF "$root/build/" |
-      xargs -r -P "$(nproc)" -n 2 clang-tidy --quiet -p "$build_dir"
+    # Most of the time goes into the headers of libraries, so the sources of a
+    # target are read as one file. Generated code is left out, and the CUDA
+    # compiler's.
+    cmake --preset tidy >/dev/null
+    cmake --build --preset tidy >/dev/null
+    sources=$(sed -nE 's/^ *"file": "(.*\.(cc|cxx))",?$/\1/p' \
+      build/tidy/compile_commands.json | sort -u |
+      grep -vF /sparse_ffn_proto.dir/)
+    tidy() {
+      xargs -r -P "$(nproc)" -n 1 clang-tidy --quiet -p build/tidy "$@"
+    }
+    status=0
+    grep -v '/tests/' <<<"$sources" | tidy || status=1
+    grep '/tests/' <<<"$sources" | tidy --config-file=tests/.clang-tidy ||
+      status=1
+    exit "$status"
     ;;
   *)
-    echo "usage: style.sh format | shell | tidy BUILD_DIR" >&2
+    echo "usage: style.sh format | shell | tidy" >&2
     exit 2
     ;;
 esac
