@@ -138,11 +138,12 @@ void Metrics::AddStageSeries() {
   for (size_t i = 0; i < kStages; ++i) {
     stages_[i] = &stages.Add({{"stage", kStageNames[i]}}, DurationBuckets());
   }
-  batch_tokens_ = &BuildHistogram()
-                       .Name("sparse_ffn_batch_tokens")
-                       .Help("Tokens of a batch")
-                       .Register(*registry_)
-                       .Add({}, TokenBuckets());
+  batch_tokens_ =
+      &BuildHistogram()
+           .Name("sparse_ffn_batch_tokens")
+           .Help("Tokens of a batch, or of each pass that it ran in")
+           .Register(*registry_)
+           .Add({}, TokenBuckets());
   token_sparsity_ = &BuildHistogram()
                          .Name("sparse_ffn_activation_sparsity_ratio")
                          .Help(
@@ -167,10 +168,11 @@ void Metrics::AddWeightSeries() {
     bytes_read_[i] = &read.Add({{"matrix", kMatrixNames[i]}});
     bytes_skipped_[i] = &skipped.Add({{"matrix", kMatrixNames[i]}});
   }
-  auto& batches = BuildCounter()
-                      .Name("sparse_ffn_batches_total")
-                      .Help("Batches by the kernels that ran")
-                      .Register(*registry_);
+  auto& batches =
+      BuildCounter()
+          .Name("sparse_ffn_batches_total")
+          .Help("Batches, or the passes that they ran in, by kernels")
+          .Register(*registry_);
   for (FfnPath path : {FfnPath::kSparse, FfnPath::kDense, FfnPath::kFused}) {
     batches_[static_cast<size_t>(path)] =
         &batches.Add({{"path", FfnPathName(path)}});
