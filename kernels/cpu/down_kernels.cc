@@ -5,9 +5,6 @@
 
 #include "kernels/cpu/sharing.h"
 
-// Vectors of unknown size cannot stand in arrays.
-#undef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/down_kernels.cc"
 #include "hwy/foreach_target.h"
