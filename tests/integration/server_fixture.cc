@@ -151,6 +151,21 @@ void ServerFixture::FreeLane() {
   busy_call_.join();
 }
 
+void ServerFixture::ExpectDropsCancelled(
+    const std::function<void()>& queue_and_cancel) {
+  constexpr int kRounds = 12;
+  for (int round = 0; round < kRounds; ++round) {
+    KeepLaneBusy();
+    const size_t batches = control_.batches().size();
+    queue_and_cancel();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1 << round));
+    FreeLane();
+    WaitForRequestsInFlight(0);
+    if (control_.batches().size() == batches) return;
+  }
+  ADD_FAILURE() << "the cancelled requests were computed each time";
+}
+
 void ServerFixture::WaitForRequestsInFlight(double count) {
   while (Metric("sparse_ffn_requests_in_flight") != count) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

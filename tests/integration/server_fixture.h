@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -61,6 +62,10 @@ class ServerFixture : public testing::TestWithParam<std::string> {
   void KeepLaneBusy();
   // Lets the lane go and expects the reply to that call.
   void FreeLane();
+  // Expects that what `queue_and_cancel` put into the queue, and cancelled, is
+  // not computed. The server learns of it in its own time: each round gives it
+  // twice as long as the one before.
+  void ExpectDropsCancelled(const std::function<void()>& queue_and_cancel);
   // Waits until `count` requests are with the server.
   void WaitForRequestsInFlight(double count);
   void WaitForQueuedTokens(size_t count);
