@@ -138,12 +138,11 @@ void Metrics::AddStageSeries() {
   for (size_t i = 0; i < kStages; ++i) {
     stages_[i] = &stages.Add({{"stage", kStageNames[i]}}, DurationBuckets());
   }
-  batch_tokens_ =
-      &BuildHistogram()
-           .Name("sparse_ffn_batch_tokens")
-           .Help("Tokens of a batch, or of each pass that it ran in")
-           .Register(*registry_)
-           .Add({}, TokenBuckets());
+  batch_tokens_ = &BuildHistogram()
+                       .Name("sparse_ffn_batch_tokens")
+                       .Help("Tokens of a batch, or of each pass of one")
+                       .Register(*registry_)
+                       .Add({}, TokenBuckets());
   token_sparsity_ = &BuildHistogram()
                          .Name("sparse_ffn_activation_sparsity_ratio")
                          .Help(
@@ -171,7 +170,7 @@ void Metrics::AddWeightSeries() {
   auto& batches =
       BuildCounter()
           .Name("sparse_ffn_batches_total")
-          .Help("Batches, or the passes that they ran in, by kernels")
+          .Help("Batches, or the passes of a batch, by the kernels that ran")
           .Register(*registry_);
   for (FfnPath path : {FfnPath::kSparse, FfnPath::kDense, FfnPath::kFused}) {
     batches_[static_cast<size_t>(path)] =
@@ -223,15 +222,17 @@ void Metrics::AddLayerSeries(const std::vector<int>& layers) {
                          "Active neurons, summed over tokens");
   auto& evaluated = counter("sparse_ffn_neurons_evaluated_total",
                             "Neurons of the layer, summed over tokens");
-  auto& union_active =
-      counter("sparse_ffn_union_neurons_active_total",
-              "Neurons active for any token of a batch, summed over batches");
-  auto& union_evaluated = counter("sparse_ffn_union_neurons_evaluated_total",
-                                  "Neurons of the layer, summed over batches");
+  auto& union_active = counter("sparse_ffn_union_neurons_active_total",
+                               "Neurons active for any token of a batch, or of "
+                               "a pass of one, summed over those");
+  auto& union_evaluated =
+      counter("sparse_ffn_union_neurons_evaluated_total",
+              "Neurons of the layer, summed over batches or their passes");
   auto& seconds = counter("sparse_ffn_layer_compute_seconds_total",
                           "Time in batches of the layer, seconds");
   auto& tokens = counter("sparse_ffn_layer_tokens_total", "Tokens computed");
-  auto& batches = counter("sparse_ffn_layer_batches_total", "Batches computed");
+  auto& batches = counter("sparse_ffn_layer_batches_total",
+                          "Batches computed, or passes of a batch");
   for (int layer : layers) {
     const auto index = static_cast<size_t>(layer);
     if (layers_.size() <= index) layers_.resize(index + 1);

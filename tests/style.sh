@@ -3,7 +3,7 @@
 #
 #   tests/style.sh format  C++, CUDA and proto against .clang-format
 #   tests/style.sh shell   shell scripts with shellcheck
-#   tests/style.sh tidy    C++ with clang-tidy, in build/tidy
+#   tests/style.sh tidy    C++ with clang-tidy, in build/release and build/tidy
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,21 +23,31 @@ case "${1:-}" in
     } | xargs -0 -r shellcheck --external-sources --source-path=SCRIPTDIR
     ;;
   tidy)
-    # Most of the time goes into the headers of libraries, so the sources of a
-    # target are read as one file. Generated code is left out, and the CUDA
-    # compiler's.
-    cmake --preset tidy >/dev/null
-    cmake --build --preset tidy >/dev/null
-    sources=$(sed -nE 's/^ *"file": "(.*\.(cc|cxx))",?$/\1/p' \
-      build/tidy/compile_commands.json | sort -u |
-      grep -vF /sparse_ffn_proto.dir/)
+    for preset in release tidy; do
+      log=$(cmake --preset "$preset" 2>&1 &&
+        cmake --build --preset "$preset" --target sparse_ffn_proto) || {
+        echo "$log"
+        exit 1
+      }
+    done
+    sources() {
+      sed -nE 's/^ *"file": "(.*\.(cc|cxx))",?$/\1/p' \
+        "build/$1/compile_commands.json" | sort -u
+    }
     tidy() {
-      xargs -r -P "$(nproc)" -n 1 clang-tidy --quiet -p build/tidy "$@"
+      xargs -d '\n' -r -P "$(nproc)" -n 1 clang-tidy --quiet "$@"
     }
     status=0
-    grep -v '/tests/' <<<"$sources" | tidy || status=1
-    grep '/tests/' <<<"$sources" | tidy --config-file=tests/.clang-tidy ||
-      status=1
+    # The analyzer does not look into a source that another one includes.
+    sources release | grep -F -e "$root/kernels/" -e "$root/server/" |
+      grep -vF "$root/server/service/" | tidy -p build/release || status=1
+    # Elsewhere most of the time goes into the headers of libraries: the sources
+    # of a target are read as one, which misc-unused-using-decls and
+    # misc-unused-alias-decls do not look into either.
+    sources tidy | grep -F -e /tidy/client/ -e /sparse_ffn_service.dir/ |
+      tidy -p build/tidy --config-file=client/.clang-tidy || status=1
+    sources tidy | grep -F "$root/build/tidy/tests/" |
+      tidy -p build/tidy --config-file=tests/.clang-tidy || status=1
     exit "$status"
     ;;
   *)

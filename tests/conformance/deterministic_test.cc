@@ -1,5 +1,5 @@
-// Deterministic backends compute the same as the float64 oracle, and say in
-// which passes.
+// Deterministic backends: the same as the float64 oracle, the passes that they
+// tell of, nothing measured, and what they refuse.
 #include "tests/conformance/deterministic_test.h"
 
 #include <gmock/gmock.h>
@@ -9,8 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <vector>
-
-#include "tests/sanitized.h"
 
 namespace sparse_ffn {
 namespace {

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "tests/conformance/backend_test.h"
 #include "tests/conformance/test_backend.h"
 #include "tests/conformance/test_layer.h"

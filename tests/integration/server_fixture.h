@@ -63,8 +63,8 @@ class ServerFixture : public testing::TestWithParam<std::string> {
   // Lets the lane go and expects the reply to that call.
   void FreeLane();
   // Expects that what `queue_and_cancel` put into the queue, and cancelled, is
-  // not computed. The server learns of it in its own time: each round gives it
-  // twice as long as the one before.
+  // not computed. The server learns of a cancellation in its own time: each
+  // round gives it twice as long as the one before.
   void ExpectDropsCancelled(const std::function<void()>& queue_and_cancel);
   // Waits until `count` requests are with the server.
   void WaitForRequestsInFlight(double count);
