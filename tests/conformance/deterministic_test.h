@@ -33,7 +33,7 @@ class DeterministicTest : public BackendTest {
   // block takes at once, rows that one multiprocessor block fills. Under a
   // sanitizer, where those kernels do not run, two small ones.
   static std::vector<TestLayerShape> EdgeShapes() {
-    const std::vector<TestLayerShape> shapes = {
+    std::vector<TestLayerShape> shapes = {
         {1160, 11000, DataType::kBFloat16, Activation::kDRelu, 0, 0.1},
         {264, 100, DataType::kFloat16, Activation::kFatRelu, 0.01F, 0.5},
         {72, 20000, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
