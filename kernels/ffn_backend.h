@@ -69,18 +69,24 @@ struct FfnConfig {
   // kAuto then is kSparse, and batches run in passes (FfnStats): sparse ones of
   // up to 32 tokens on newer devices, where the sizes allow; else of one.
   bool deterministic = false;
+  // For how long, in microseconds, a launch may wait on a CUDA device for the
+  // batch of one or two tokens that it was made for before that came; 0: none
+  // is made. Only the batch that also came next the last two times is foreseen,
+  // and only where the backend has one lane: the launch keeps other work from
+  // the device. No bit depends on it.
+  uint32_t launch_ahead_us = 0;
 };
 
 // What both backends accept, at most.
 inline constexpr size_t kMaxBatchTokens = 8192;
 inline constexpr int kMaxCpuThreads = 1024;
+inline constexpr uint32_t kMaxLaunchAheadUs = 1'000'000;
 
 // Which kernels may run for a batch; both kinds are exact.
 enum class Execution : uint8_t { kAuto, kSparse, kDense };
 
 // Which kernels ran. Fused: the sparse path with steps 1 and 2 in one kernel,
-// and for one token or, on newer devices, two (unless deterministic) step 3
-// too.
+// and, for one token or on newer devices two, step 3 too.
 enum class FfnPath : uint8_t { kSparse, kDense, kFused };
 inline constexpr size_t kFfnPaths = 3;
 
@@ -116,7 +122,8 @@ struct FfnStats {
   // them. Empty where all tokens ran at once.
   absl::Span<const FfnPass> passes;
   FfnPath path = FfnPath::kSparse;
-  uint64_t copy_in_ns = 0;  // Host to device, where there is such a copy.
+  uint32_t launched_ahead = 0;  // Passes whose launch waited for them.
+  uint64_t copy_in_ns = 0;      // Host to device, where there is such a copy.
   uint64_t gate_ns = 0;
   uint64_t up_ns = 0;
   uint64_t down_ns = 0;

@@ -41,6 +41,11 @@ absl::Status CheckConfig(const FfnConfig& config) {
         "is fatrelu; got ",
         config.threshold, " with ", ActivationName(config.activation)));
   }
+  if (config.launch_ahead_us > kMaxLaunchAheadUs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("launch_ahead_us: expected at most ", kMaxLaunchAheadUs,
+                     ", got ", config.launch_ahead_us));
+  }
   return absl::OkStatus();
 }
 

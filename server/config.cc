@@ -71,6 +71,14 @@ void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
                 "on the same device. On a GPU execution auto is then sparse, "
                 "and up to 32 tokens run at once, dense ones and those of some "
                 "sizes and devices one by one; a CPU always works so");
+  app->add_option("--launch-ahead-us", config->launch_ahead_us,
+                  "Longest time, in microseconds, that a launch of the cuda "
+                  "backend waits on the device for the batch of one or two "
+                  "tokens that it foresees, and keeps other processes from "
+                  "it; 0: none is made ahead")
+      ->check(CLI::Range(0U, kMaxLaunchAheadUs))
+      ->type_name("MICROSECONDS")
+      ->capture_default_str();
   app->add_option("--path-costs", config->path_costs,
                   "Times of the sparse, dense and fused paths, by which the "
                   "cuda backend chooses: read from FILE if that exists, else "

@@ -3,6 +3,7 @@
 #define SPARSE_FFN_SERVER_CONFIG_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,8 +22,9 @@ struct ServerConfig {
   std::string metrics;              // host:port, or empty for none.
   BackendChoice backend = BackendChoice::kAuto;
   int device = 0;
-  int threads = 0;             // 0: one for each processor.
-  bool deterministic = false;  // As in FfnConfig.
+  int threads = 0;                  // 0: one for each processor.
+  bool deterministic = false;       // As in FfnConfig.
+  uint32_t launch_ahead_us = 1000;  // Likewise.
   size_t max_batch_tokens = 256;
   size_t max_queued_tokens = 4096;
   double drain_seconds = 30;

@@ -218,6 +218,7 @@ absl::Status RunServer(const ServerConfig& config) {
   WarnOfAbsentLayers(config.model, *plan);
   plan->config.max_batch_tokens = config.max_batch_tokens;
   plan->config.deterministic = config.deterministic;
+  plan->config.launch_ahead_us = config.launch_ahead_us;
   Metrics metrics(SPARSE_FFN_VERSION);
   std::unique_ptr<FfnServer> server;
   absl::Status opened = OpenAddresses(config, plan->config, &metrics, &server);

@@ -176,6 +176,14 @@ void Metrics::AddWeightSeries() {
     batches_[static_cast<size_t>(path)] =
         &batches.Add({{"path", FfnPathName(path)}});
   }
+  launched_ahead_ =
+      &BuildCounter()
+           .Name("sparse_ffn_batches_launched_ahead_total")
+           .Help(
+               "Those of sparse_ffn_batches_total whose launch already "
+               "waited for them on the device")
+           .Register(*registry_)
+           .Add({});
 }
 
 void Metrics::SetModel(const MetricsModel& model) {

@@ -116,6 +116,7 @@ class Metrics {
   std::array<prometheus::Counter*, kMatrices> bytes_read_{};
   std::array<prometheus::Counter*, kMatrices> bytes_skipped_{};
   std::array<prometheus::Counter*, kFfnPaths> batches_{};  // By FfnPath.
+  prometheus::Counter* launched_ahead_ = nullptr;
   prometheus::Histogram* batch_tokens_ = nullptr;
   prometheus::Histogram* token_sparsity_ = nullptr;
 

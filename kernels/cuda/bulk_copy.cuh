@@ -88,6 +88,14 @@ __device__ inline void CopyBulk(void* to, const void* from, uint32_t bytes,
       : "memory");
 }
 
+// Brings `bytes` from there into the L2; address and size as above.
+__device__ inline void PrefetchBulk(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(
+                   __cvta_generic_to_global(from)),
+               "r"(bytes)
+               : "memory");
+}
+
 #endif  // __CUDA_ARCH__ >= 900
 
 }  // namespace sparse_ffn::cuda

@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <limits>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -25,8 +27,27 @@ absl::StatusOr<std::unique_ptr<FfnLane>> CudaLane::New(const CudaModel& model) {
   return lane;
 }
 
+CudaLane::CudaLane(const CudaModel& model)
+    : model_(model), forecast_(Foreseeable(model)) {
+  ++model_.lanes;
+}
+
 CudaLane::~CudaLane() {
+  LeaveAhead();
   if (stream_ != nullptr) cudaStreamSynchronize(stream_.get());
+  --model_.lanes;
+}
+
+std::vector<BatchForecast::Batch> CudaLane::Foreseeable(
+    const CudaModel& model) {
+  std::vector<BatchForecast::Batch> batches;
+  for (int tokens = 1; tokens <= kOneKernelTokens; ++tokens) {
+    if (!CudaSteps::UsesFusedBulk(model, tokens)) continue;
+    for (const auto& [layer, weights] : model.layers) {
+      batches.emplace_back(layer, tokens);
+    }
+  }
+  return batches;
 }
 
 absl::Status CudaLane::Init() {
@@ -47,11 +68,12 @@ absl::Status CudaLane::Init() {
   for (auto [pinned, bytes] :
        {std::pair(&pinned_input_, input(tokens).bytes()),
         std::pair(&pinned_result_, steps_->ResultBytes(tokens)),
-        std::pair(&pinned_done_, sizeof(int))}) {
+        std::pair(&pinned_words_, sizeof(Words))}) {
     auto made = NewPinnedMemory(AlignUp(bytes));
     if (!made.ok()) return made.status();
     *pinned = *std::move(made);
   }
+  new (pinned_words_.get()) Words;
   RecordGraphs();
   return absl::OkStatus();
 }
@@ -105,14 +127,14 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
                      ", got ", tokens));
   }
   const CudaLayer& weights = found->second;
-  timed_ = !model_.config.deterministic && batches_++ % kTimedEvery == 0;
+  timed_ = IsTimed(batches_++);
+  launched_ahead_ = false;
   const FfnPath path =
       ChoosePath(execution, tokens, model_.config.hidden_size,
                  weights.union_density.Expected(tokens),
                  MayFuse(model_, tokens, timed_), model_.path_costs);
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
-  if (status.ok()) status = Queue(weights, static_cast<int>(tokens), path);
-  if (status.ok()) status = Await(static_cast<int>(tokens), path);
+  if (status.ok()) status = Compute(weights, {layer, tokens}, path);
   if (!status.ok()) {
     return absl::InternalError(absl::StrCat("layer ", layer, ", ", tokens,
                                             " tokens: ", status.message()));
@@ -126,6 +148,71 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   return result;
 }
 
+absl::Status CudaLane::Compute(const CudaLayer& layer,
+                               BatchForecast::Batch batch, FfnPath path) {
+  const auto tokens = static_cast<int>(batch.second);
+  const bool direct = IsDirect(tokens, path);
+  const std::optional<Ahead> ahead = std::exchange(ahead_, std::nullopt);
+  const bool foreseen =
+      ahead.has_value() && direct && ahead->batch == batch && !HasLeft(*ahead);
+  if (ahead.has_value()) Tell(*ahead, foreseen);
+  // Timed ones stand for those in one kernel.
+  forecast_.Add(direct || timed_ ? std::optional(batch) : std::nullopt);
+  if (foreseen) {
+    const absl::StatusOr<bool> ran = AwaitAhead(*ahead);
+    if (!ran.ok() || *ran) return ran.status();
+  }
+  absl::Status status = Queue(layer, tokens, path);
+  // Behind other paths it would keep the stream from ending.
+  if (status.ok() && direct) status = LaunchAhead();
+  if (status.ok()) status = Await(tokens, path);
+  return status;
+}
+
+absl::StatusOr<bool> CudaLane::AwaitAhead(const Ahead& ahead) {
+  absl::Status status = LaunchAhead();
+  if (!status.ok()) return status;
+  absl::StatusOr<bool> ran = AwaitDone(ahead.number);
+  launched_ahead_ = ran.ok() && *ran;
+  // The next one must not hold up the launch that now takes its place.
+  if (!launched_ahead_) LeaveAhead();
+  return ran;
+}
+
+absl::Status CudaLane::LaunchAhead() {
+  const std::optional<BatchForecast::Batch> next = forecast_.Next();
+  if (!next.has_value() || model_.config.launch_ahead_us == 0 ||
+      model_.lanes != 1 || !MayFuse(model_, next->second, IsTimed(batches_))) {
+    return absl::OkStatus();
+  }
+  constexpr int kFirst = 2;
+  ahead_number_ = ahead_number_ == std::numeric_limits<int>::max()
+                      ? kFirst
+                      : ahead_number_ + 1;
+  constexpr unsigned kNanoseconds = 1000;
+  absl::Status status = QueueFusedLaunches(
+      model_.layers.at(next->first), static_cast<int>(next->second),
+      {&words().ahead, ahead_number_,
+       kNanoseconds * model_.config.launch_ahead_us});
+  if (status.ok()) ahead_ = {*next, ahead_number_};
+  return status;
+}
+
+void CudaLane::Tell(const Ahead& ahead, bool runs) const {
+  std::atomic_ref<int>(words().ahead)
+      .store(runs ? ahead.number : -ahead.number, std::memory_order_release);
+}
+
+bool CudaLane::HasLeft(const Ahead& ahead) const {
+  return std::atomic_ref<int>(words().done).load(std::memory_order_relaxed) ==
+         -ahead.number;
+}
+
+void CudaLane::LeaveAhead() {
+  if (ahead_.has_value()) Tell(*ahead_, /*runs=*/false);
+  ahead_.reset();
+}
+
 absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
   if (path != FfnPath::kFused) return QueueSteps(layer, tokens, path);
   return IsDirect(tokens, path) ? QueueFused(layer, tokens)
@@ -133,14 +220,15 @@ absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
 }
 
 absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
-  *pinned_done() = 0;
+  std::atomic_ref<int>(words().done).store(0, std::memory_order_relaxed);
   const auto graph = graphs_.find({&layer, tokens});
   if (graph == graphs_.end()) return QueueFusedLaunches(layer, tokens);
   return ToStatus(cudaGraphLaunch(graph->second.get(), stream_.get()),
                   "launching the fused FFN");
 }
 
-absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens) {
+absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens,
+                                          const AheadParams& ahead) {
   const bool fetches = CudaSteps::UsesFusedBulk(model_, tokens);
   absl::Status status = fetches ? absl::OkStatus() : CopyIn(tokens);
   CudaSteps::FusedBuffers buffers;
@@ -148,26 +236,39 @@ absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens) {
       fetches ? pinned_input_.get() : steps_->hidden_states();
   buffers.output = pinned_output();
   buffers.counters = pinned_counters(tokens, FfnPath::kFused);
-  buffers.done = pinned_done();
+  buffers.done = &words().done;
+  buffers.ahead = ahead;
   status.Update(steps_->Fused(layer, tokens, buffers));
   return status;
 }
 
 absl::Status CudaLane::Await(int tokens, FfnPath path) {
-  if (IsDirect(tokens, path)) return AwaitDone();
+  if (IsDirect(tokens, path)) {
+    constexpr int kNotAhead = 1;
+    return AwaitDone(kNotAhead).status();
+  }
   return ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
 }
 
-absl::Status CudaLane::AwaitDone() const {
+absl::StatusOr<bool> CudaLane::AwaitDone(int number) const {
+  const std::atomic_ref<int> done(words().done);
+  const auto is_over = [&] {
+    const int found = done.load(std::memory_order_acquire);
+    return found == number || found == -number;
+  };
   // The stream is asked too: after an error nobody would say "done".
   constexpr unsigned kLooksAQuery = 1 << 16;
-  const std::atomic_ref<int> done(*pinned_done());
-  for (unsigned looks = 1; done.load(std::memory_order_acquire) == 0; ++looks) {
+  for (unsigned looks = 1; !is_over(); ++looks) {
     if (looks % kLooksAQuery != 0) continue;
     const cudaError_t state = cudaStreamQuery(stream_.get());
-    if (state != cudaErrorNotReady) return ToStatus(state, "running a batch");
+    if (state == cudaErrorNotReady || (state == cudaSuccess && is_over())) {
+      continue;
+    }
+    absl::Status status = ToStatus(state, "running a batch");
+    if (!status.ok()) return status;
+    return absl::InternalError("running a batch: it ended without a result");
   }
-  return absl::OkStatus();
+  return done.load(std::memory_order_relaxed) == number;
 }
 
 absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {
@@ -261,6 +362,7 @@ FfnResult CudaLane::Result(size_t tokens, FfnPath path) const {
   result.stats.active_neurons = absl::MakeConstSpan(counters + 1, tokens);
   result.stats.union_active_neurons = counters[0];
   result.stats.path = path;
+  result.stats.launched_ahead = launched_ahead_ ? 1 : 0;
   if (path == FfnPath::kFused) return result;
   result.stats.copy_in_ns = Nanoseconds(kStart, kCopiedIn);
   result.stats.gate_ns = Nanoseconds(kCopiedIn, kGateDone);

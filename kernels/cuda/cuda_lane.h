@@ -6,8 +6,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
+#include <vector>
 
+#include "kernels/cuda/batch_forecast.h"
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/cuda_model.h"
 #include "kernels/cuda/cuda_steps.h"
@@ -38,16 +41,46 @@ class CudaLane : public FfnLane {
   static constexpr int kMarks = kCopiedOut + 1;
   static constexpr uint64_t kTimedEvery = 16;
 
-  explicit CudaLane(const CudaModel& model) : model_(model) {}
+  // What the host and launches tell each other, in page-locked memory.
+  struct Words {
+    int done = 0;               // As in FusedSumParams.
+    alignas(64) int ahead = 0;  // As in AheadParams.
+  };
+  // The launch that waits for its batch.
+  struct Ahead {
+    BatchForecast::Batch batch;
+    int number;
+  };
+
+  explicit CudaLane(const CudaModel& model);
   absl::Status Init();
   // As far as that goes: lanes do without.
   void RecordGraphs();
+  // What BatchForecast may foresee.
+  static std::vector<BatchForecast::Batch> Foreseeable(const CudaModel& model);
+  // Whether batch number `index` of the lane is timed.
+  bool IsTimed(uint64_t index) const {
+    return !model_.config.deterministic && index % kTimedEvery == 0;
+  }
+  // The batch at hand, until its result is in host memory.
+  absl::Status Compute(const CudaLayer& layer, BatchForecast::Batch batch,
+                       FfnPath path);
+  // The result of a launch that was told to run. False: it had left before.
+  absl::StatusOr<bool> AwaitAhead(const Ahead& ahead);
+  // For the batch that is foreseen, if there is one and the lane may.
+  absl::Status LaunchAhead();
+  void Tell(const Ahead& ahead, bool runs) const;
+  // Whether it is known to have left without having been told to.
+  bool HasLeft(const Ahead& ahead) const;
+  // Tells the launch that waits to leave, if there is one.
+  void LeaveAhead();
   // Queues a whole batch.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
   // Where IsDirect, by one call where that was recorded.
   absl::Status QueueFused(const CudaLayer& layer, int tokens);
-  absl::Status QueueFusedLaunches(const CudaLayer& layer, int tokens);
+  absl::Status QueueFusedLaunches(const CudaLayer& layer, int tokens,
+                                  const AheadParams& ahead = {});
   absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens);
   // Whether the result goes straight to the host, which is told when it is
   // there.
@@ -57,7 +90,9 @@ class CudaLane : public FfnLane {
   }
   // Until the result of Queue is in host memory.
   absl::Status Await(int tokens, FfnPath path);
-  absl::Status AwaitDone() const;
+  // Until FusedSumParams::done is `number`, or -number: whether it is the
+  // former.
+  absl::StatusOr<bool> AwaitDone(int number) const;
   absl::Status CopyIn(int tokens);
   absl::Status CopyOut(int tokens);
   // Between page-locked memory and the device. Sizes are rounded up to 16
@@ -66,8 +101,8 @@ class CudaLane : public FfnLane {
   absl::Status Record(Mark mark);
   uint64_t Nanoseconds(Mark from, Mark to) const;
   float* pinned_output() const;
-  int* pinned_done() const {
-    return reinterpret_cast<int*>(pinned_done_.get());
+  Words& words() const {
+    return *reinterpret_cast<Words*>(pinned_words_.get());
   }
   // Of the batch in flight: the union's count, then each token's.
   int* pinned_counters(size_t tokens, FfnPath path) const;
@@ -78,13 +113,18 @@ class CudaLane : public FfnLane {
   std::array<Event, kMarks> events_;
   PinnedMemory pinned_input_;
   PinnedMemory pinned_result_;
-  PinnedMemory pinned_done_;  // As in CudaSteps::FusedBuffers.
+  PinnedMemory pinned_words_;
   std::unique_ptr<CudaSteps> steps_;
   // QueueFusedLaunches by layer and tokens, with the model's threshold and form
   // when the lane was made. About 0.1 MB of device memory each.
   std::map<std::pair<const CudaLayer*, int>, Graph> graphs_;
   uint64_t batches_ = 0;
-  bool timed_ = false;  // The batch in flight.
+  BatchForecast forecast_;
+  std::optional<Ahead> ahead_;
+  int ahead_number_ = 1;  // Of the last launch ahead.
+  // Of the batch in flight:
+  bool timed_ = false;
+  bool launched_ahead_ = false;
 };
 
 }  // namespace sparse_ffn::cuda

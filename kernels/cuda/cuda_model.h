@@ -2,6 +2,7 @@
 #ifndef SPARSE_FFN_KERNELS_CUDA_CUDA_MODEL_H_
 #define SPARSE_FFN_KERNELS_CUDA_CUDA_MODEL_H_
 
+#include <atomic>
 #include <cstddef>
 #include <map>
 
@@ -23,7 +24,8 @@ struct CudaLayer {
   mutable UnionDensity union_density;
 };
 
-// Constant while lanes run, but for the density estimates, which are atomic.
+// Constant while lanes run, but for the density estimates and the number of
+// lanes, which are atomic.
 struct CudaModel {
   FfnConfig config;
   Element element = Element::kBFloat16;
@@ -32,6 +34,7 @@ struct CudaModel {
   Device device_traits = {};
   std::map<int, CudaLayer> layers;
   PathCosts path_costs;
+  mutable std::atomic<int> lanes = 0;  // That there are.
 };
 
 // Rounds up to the alignment of every buffer on the device.

@@ -63,13 +63,15 @@ class CudaSteps {
   // or in page-locked host memory.
   struct FusedBuffers {
     // [tokens, hidden] of weights_dtype. Where UsesFusedBulk, there when the
-    // call is made; else as written by the work before it in the stream.
+    // call is made, or when `ahead` says so; else as written by the work before
+    // it in the stream.
     const void* hidden_states;
     float* output;  // [tokens, hidden]
     int* counters;  // [1 + tokens], as at counter_offset().
-    // [1], in host memory, or null. 0 before: becomes 1 when both are there,
-    // sooner than the stream says so.
+    // [1], in host memory, or null: becomes 1 when both are there, sooner than
+    // the stream says so; where made ahead as in FusedSumParams.
     int* done;
+    AheadParams ahead = {};  // Only where UsesFusedBulk.
   };
   absl::Status Fused(const CudaLayer& layer, int tokens,
                      const FusedBuffers& buffers) const;

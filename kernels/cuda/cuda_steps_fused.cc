@@ -78,6 +78,7 @@ FusedSumParams CudaSteps::SumParams(int tokens) const {
   FusedSumParams sum;
   sum.parts = parts_;
   sum.state = fused_state_;
+  sum.ahead_number = 0;
   sum.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
   sum.hidden_size = hidden_size_;
   sum.tokens = tokens;
@@ -86,8 +87,6 @@ FusedSumParams CudaSteps::SumParams(int tokens) const {
 }
 
 bool CudaSteps::UsesFusedBulk(const CudaModel& model, int tokens) {
-  // A deterministic backend has larger batches only as ordered ones.
-  if (model.config.deterministic && tokens > 1) return false;
   return model.sparse_form != SparseForm::kFusedPortable &&
          FusedBulkTakes(model.device_traits, tokens,
                         static_cast<int>(model.config.hidden_size),
@@ -108,6 +107,7 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
   params.active = part_active_;
   params.passed = passed_;
   params.state = fused_state_;
+  params.ahead = buffers.ahead;
   params.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
   params.as_batch = UsesOrderedBatch(model_);
   absl::Status status = ToStatus(UsesFusedBulk(model_, tokens)
@@ -120,6 +120,7 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
   sum.output = buffers.output;
   sum.counters = buffers.counters;
   sum.done = buffers.done;
+  sum.ahead_number = buffers.ahead.number;
   sum.part_count = FusedBlocks(model_.device_traits, intermediate_size_);
   sum.groups = SumGroups(model_.device_traits.sm_count, hidden_size_);
   return ToStatus(LaunchFusedSum(sum, stream_), "sum of the fused FFN");

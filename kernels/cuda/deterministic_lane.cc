@@ -21,6 +21,7 @@ void Add(const FfnStats& pass, FfnStats* batch) {
   batch->union_active_neurons =
       std::max(batch->union_active_neurons, pass.union_active_neurons);
   batch->path = pass.path;
+  batch->launched_ahead += pass.launched_ahead;
   batch->copy_in_ns += pass.copy_in_ns;
   batch->gate_ns += pass.gate_ns;
   batch->up_ns += pass.up_ns;

@@ -25,51 +25,57 @@ namespace {
 
 // How blocks are made for so many tokens and rows of up to kPacks packs for
 // each sum thread. Two share a multiprocessor, beside those of LaunchFusedSum,
-// as long as there is little enough to hold and to multiply; else one has it,
-// with more warps.
+// as long as there is little enough to hold and to multiply; else, and where a
+// launch is made ahead and so beside no other, one has it, with more warps.
 // The numbers of warps are those that were fastest on an H200.
-template <int kTokens, int kPacks>
+template <int kTokens, int kPacks, bool kAhead>
 struct Form {
-  static constexpr bool kShares = kTokens * kPacks <= 4;
+  static constexpr bool kSmall = kTokens * kPacks <= 4;
+  static constexpr bool kShares = kSmall && !kAhead;
   static constexpr int kBlocks = kShares ? 2 : 1;
-  static constexpr int kGateWarps = kShares                       ? 4
-                                    : kTokens == 2 && kPacks <= 4 ? 8
-                                                                  : 6;
+  static constexpr int kGateWarps = kShares ? 4
+                                    : kSmall || (kTokens == 2 && kPacks <= 4)
+                                        ? 8
+                                        : 6;
   static constexpr int kThreads = (kFirstGateWarp + kGateWarps) * kWarp;
   static constexpr int kSharedBytes = (kShares ? 110 : 220) << 10;
 };
 
-template <typename T, DotOrder kOrder, int kTokens, int kPacks>
-__global__ void __launch_bounds__(Form<kTokens, kPacks>::kThreads,
-                                  Form<kTokens, kPacks>::kBlocks)
+template <typename T, DotOrder kOrder, int kTokens, int kPacks, bool kAhead>
+__global__ void __launch_bounds__(Form<kTokens, kPacks, kAhead>::kThreads,
+                                  Form<kTokens, kPacks, kAhead>::kBlocks)
     FusedBulk(const __grid_constant__ FusedBulkParams p) {
 #if __CUDA_ARCH__ >= 900
   using In = Block<kTokens>;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int gate_warp = warp - kFirstGateWarp;
   const int rows = BlockRows(p);
-  FirstRows<kTokens> first_rows;
-  HiddenStates<kTokens * kPacks> hidden;
+  FirstRows<kTokens, kAhead> first_rows;
+  HiddenStates<kTokens, kPacks, kAhead> hidden;
+  // Made ahead there is time: its rows do not get in the way of the batch that
+  // is at work.
+  if constexpr (kAhead) AwaitPredecessor();
   if (warp == kListWarp) {
     InitHead<kTokens>(p, rows);
   } else if (gate_warp >= 0) {
     if (threadIdx.x % kWarp == 0) first_rows.Start(p, gate_warp, rows);
-  } else if (blockIdx.x == 0) {
+  } else if (blockIdx.x == 0 && !kAhead) {
     hidden.StartFetch(p);
   }
   __syncthreads();
   if (warp == kListWarp) {
-    RunListWarp<kTokens>(p, rows);
+    RunListWarp<kTokens, kAhead>(p, rows);
   } else if (gate_warp >= 0) {
     RunGateWarp<T, kOrder>(p, first_rows, gate_warp, rows);
   } else {
+    auto& head = In::head();
     auto* shared = reinterpret_cast<uint4*>(In::Hidden(p));
     if (blockIdx.x == 0) {
-      hidden.EndFetch(p, In::head().launch, shared);
+      hidden.Pass(p, head, shared);
     } else {
-      hidden.Receive(p, In::head().launch, shared);
+      hidden.Receive(p, head, shared);
     }
-    Arrive(&In::head().hidden_full);
+    Arrive(&head.hidden_full);
     RunSumWarp<T, kOrder, kTokens, kPacks>(p);
   }
 #else
@@ -78,7 +84,7 @@ __global__ void __launch_bounds__(Form<kTokens, kPacks>::kThreads,
 }
 
 // Of a block of any form. What has less for a block has not been tried.
-constexpr int kMostSharedBytes = Form<1, 8>::kSharedBytes;
+constexpr int kMostSharedBytes = Form<1, 8, false>::kSharedBytes;
 // On their way to a block before the hidden states: no more than keep the
 // memory busy.
 constexpr int kAheadBytes = 32 << 10;
@@ -113,16 +119,19 @@ auto DispatchPacks(int hidden_size, F&& f) {
   return f(std::integral_constant<int, 5>{});
 }
 
-// Calls f with the kOrder of a kernel for so many tokens, as an integral
-// constant.
-template <int kTokens, typename F>
+// Calls f with the kOrder of a kernel, as an integral constant.
+template <typename F>
 auto DispatchOrder(bool as_batch, F&& f) {
-  if constexpr (kTokens == 1) {
-    if (as_batch) {
-      return f(std::integral_constant<DotOrder, DotOrder::kAsBatch>{});
-    }
+  if (as_batch) {
+    return f(std::integral_constant<DotOrder, DotOrder::kAsBatch>{});
   }
   return f(std::integral_constant<DotOrder, DotOrder::kFast>{});
+}
+
+// Calls f with whether a launch is made ahead, as an integral constant.
+template <typename F>
+auto DispatchAhead(bool ahead, F&& f) {
+  return ahead ? f(std::true_type()) : f(std::false_type());
 }
 
 // Of a block's shared memory.
@@ -131,23 +140,28 @@ struct Slots {
   int list;
 };
 
-template <int kTokens, int kPacks>
+template <int kTokens, int kPacks, bool kAhead>
 Slots BlockSlots(int hidden_size) {
-  using F = Form<kTokens, kPacks>;
+  using F = Form<kTokens, kPacks, kAhead>;
   const int rows = (F::kSharedBytes - kHeadBytes<kTokens>) / (2 * hidden_size);
   const int slots = rows - kTokens;
   // Two gate slots a gate warp and the rest for the list, or a third if that is
-  // more.
-  const int list = std::clamp(std::max(slots / 3, slots - 2 * F::kGateWarps),
-                              kMinListSlots, kMaxListSlots);
+  // more. Made ahead about half: blocks with many active neurons then end last,
+  // and no other launch is at work meanwhile.
+  constexpr int kMostBesideOthers = 8;
+  const int list =
+      kAhead ? std::clamp(std::min(slots / 2 + 1, slots - F::kGateWarps),
+                          kMinListSlots, kMaxListSlots)
+             : std::clamp(std::max(slots / 3, slots - 2 * F::kGateWarps),
+                          kMinListSlots, kMostBesideOthers);
   return {std::min(slots - list, kMaxGateSlots), list};
 }
 
-template <int kTokens, int kPacks>
+template <int kTokens, int kPacks, bool kAhead>
 cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
-  using F = Form<kTokens, kPacks>;
+  using F = Form<kTokens, kPacks, kAhead>;
   const int row_bytes = 2 * params.hidden_size;
-  const Slots slots = BlockSlots<kTokens, kPacks>(params.hidden_size);
+  const Slots slots = BlockSlots<kTokens, kPacks, kAhead>(params.hidden_size);
   const FusedBulkParams bulk = {
       params,     row_bytes,  F::kGateWarps,
       slots.gate, slots.list, std::max(kAheadBytes / row_bytes, 1)};
@@ -158,12 +172,32 @@ cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
       params.device.shared_bytes / 3);
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
   return DispatchElement(params.element, [&](auto zero) {
-    return DispatchOrder<kTokens>(params.as_batch, [&](auto order) {
-      return LaunchDependent(FusedBulk<decltype(zero), order, kTokens, kPacks>,
-                             dim3(blocks), F::kThreads, shared_bytes,
-                             params.device.dependent_launch, stream, bulk);
+    return DispatchOrder(params.as_batch, [&](auto order) {
+      return LaunchDependent(
+          FusedBulk<decltype(zero), order, kTokens, kPacks, kAhead>,
+          dim3(blocks), F::kThreads, shared_bytes,
+          params.device.dependent_launch, stream, bulk);
     });
   });
+}
+
+template <int kTokens, int kPacks, bool kAhead>
+bool HasSlots(int hidden_size) {
+  return BlockSlots<kTokens, kPacks, kAhead>(hidden_size).gate >=
+         Form<kTokens, kPacks, kAhead>::kGateWarps;
+}
+
+// Lets a launch of each form have its shared memory.
+template <DotOrder kOrder, int kTokens, int kPacks, typename T>
+cudaError_t PrepareForms() {
+  for (bool ahead : {false, true}) {
+    const cudaError_t error = DispatchAhead(ahead, [](auto is_ahead) {
+      return AllowShared(FusedBulk<T, kOrder, kTokens, kPacks, is_ahead>,
+                         Form<kTokens, kPacks, is_ahead>::kSharedBytes);
+    });
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 }  // namespace
@@ -188,8 +222,8 @@ bool FusedBulkTakes(Device device, int tokens, int hidden_size,
          DispatchTokens(tokens, [&](auto count) {
            return SumPacks(hidden_size) <= kMaxPacks<count> &&
                   DispatchPacks<count>(hidden_size, [&](auto packs) {
-                    return BlockSlots<count, packs>(hidden_size).gate >=
-                           Form<count, packs>::kGateWarps;
+                    return HasSlots<count, packs, false>(hidden_size) &&
+                           HasSlots<count, packs, true>(hidden_size);
                   });
          });
 }
@@ -199,9 +233,8 @@ cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size,
   return DispatchTokens(tokens, [&](auto count) {
     return DispatchPacks<count>(hidden_size, [&](auto packs) {
       return DispatchElement(element, [&](auto zero) {
-        return DispatchOrder<count>(as_batch, [&](auto order) {
-          return AllowShared(FusedBulk<decltype(zero), order, count, packs>,
-                             Form<count, packs>::kSharedBytes);
+        return DispatchOrder(as_batch, [&](auto order) {
+          return PrepareForms<order, count, packs, decltype(zero)>();
         });
       });
     });
@@ -212,7 +245,9 @@ cudaError_t LaunchFusedBulk(const FusedTokensParams& params,
                             cudaStream_t stream) {
   return DispatchTokens(params.tokens, [&](auto count) {
     return DispatchPacks<count>(params.hidden_size, [&](auto packs) {
-      return LaunchForm<count, packs>(params, stream);
+      return DispatchAhead(params.ahead.word != nullptr, [&](auto ahead) {
+        return LaunchForm<count, packs, ahead>(params, stream);
+      });
     });
   });
 }

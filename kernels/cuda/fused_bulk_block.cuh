@@ -23,7 +23,7 @@ constexpr int kMaxRows = 512;  // Of gate_proj, in a block.
 constexpr int kRoundRows = 8;
 constexpr int kMaxRounds = kMaxRows / kRoundRows;
 constexpr int kMaxGateSlots = 24;  // Rows in the ring of the gate warps.
-constexpr int kMaxListSlots = 8;   // Rows in the ring of the list warp.
+constexpr int kMaxListSlots = 14;  // Rows in the ring of the list warp.
 
 struct FusedBulkParams : FusedTokensParams {
   int row_bytes;
@@ -42,6 +42,8 @@ struct Head {
   uint64_t gate_full[kMaxGateSlots];
   uint64_t ahead_full[kMaxListSlots];  // Of the slot's first row.
   uint64_t hidden_full;
+  bool left;  // The launch, made ahead; known when hidden_full has ended.
+  bool late;  // The hidden states; of the sum warps.
   uint64_t list_full[kMaxListSlots];   // The row's, and what goes with it.
   uint64_t list_empty[kMaxListSlots];  // The gate row there is done with.
   uint64_t round_done[kMaxRounds];

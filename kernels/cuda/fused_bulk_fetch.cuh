@@ -21,11 +21,15 @@ __device__ inline unsigned long long EnterLaunch(const FusedBulkParams& p) {
 }
 
 // By the sum warps. Packs threadIdx + k * kSumThreads of the hidden states of
-// all tokens fall to a thread, for k < kThreadPacks.
-template <int kThreadPacks>
+// all tokens fall to a thread, for k < kTokens * kPacks.
+template <int kTokens, int kPacks, bool kAhead>
 class HiddenStates {
+  using Shared = Head<kTokens>;
+  static constexpr int kThreadPacks = kTokens * kPacks;
+
  public:
-  // By the first block, ahead of all that needs the launch's number.
+  // By the first block, ahead of all that needs the launch's number; where the
+  // launch is made ahead, Pass does it.
   __device__ void StartFetch(const FusedBulkParams& p) {
     const auto* from = static_cast<const uint4*>(p.hidden_states);
 #pragma unroll
@@ -33,40 +37,37 @@ class HiddenStates {
       if (At(k) < End(p)) packs_[k] = __ldcv(from + At(k));
     }
   }
-  // Then: passes them on and leaves them in `shared`.
-  __device__ void EndFetch(const FusedBulkParams& p, unsigned long long launch,
-                           uint4* shared) const {
-    const unsigned tag = Tag(launch);
-    uint4* to = Passed(p, launch);
-#pragma unroll
-    for (int k = 0; k < kThreadPacks; ++k) {
-      if (At(k) >= End(p)) break;
-      const uint4& pack = packs_[k];
-      Store(to + 2 * At(k), make_uint4(pack.x, tag, pack.y, tag));
-      Store(to + 2 * At(k) + 1, make_uint4(pack.z, tag, pack.w, tag));
-      shared[At(k)] = pack;
+  // Then: passes them on and leaves them in `shared`. Sets head.left where the
+  // launch is left.
+  __device__ void Pass(const FusedBulkParams& p, Shared& head, uint4* shared) {
+    if constexpr (kAhead) {
+      if (threadIdx.x == 0) head.left = !AwaitWord(p.ahead);
+      SyncSumWarps();
+      if (head.left) {
+        if (threadIdx.x == 0) PassNone(p, head.launch);
+        return;
+      }
+      StartFetch(p);
     }
+    EndFetch(p, head.launch, shared);
   }
-  // By the others: waits for them and leaves them in `shared`.
-  __device__ void Receive(const FusedBulkParams& p, unsigned long long launch,
+  // By the others: waits for them, likewise.
+  __device__ void Receive(const FusedBulkParams& p, Shared& head,
                           uint4* shared) {
-    // Some milliseconds. Blocks begin in order, but nobody promises that: a
-    // device full of waiting ones must not wait for ever.
-    constexpr int kMostLooks = 1 << 14;
+    const unsigned long long launch = head.launch;
+    if constexpr (!kAhead) {
+      if (threadIdx.x == 0) head.late = !AwaitPassed(p, launch);
+      SyncSumWarps();
+      if (head.late) {
+        StartFetch(p);
+        EndFetch(p, launch, shared);
+        return;
+      }
+    }
     // In flight at once.
     constexpr int kLoads = kThreadPacks < 4 ? kThreadPacks : 4;
     const unsigned tag = Tag(launch);
     const uint4* from = Passed(p, launch);
-    if (At(0) >= End(p)) return;
-    // As long as there is nothing, only the word that this thread's counterpart
-    // in the first block stores last: all blocks ask.
-    const int last = At(0) + (End(p) - 1 - At(0)) / kSumThreads * kSumThreads;
-    for (int looks = 0; Load(from + 2 * last + 1).w != tag; ++looks) {
-      if (looks < kMostLooks) continue;
-      StartFetch(p);
-      EndFetch(p, launch, shared);
-      return;
-    }
     for (int first = 0; At(first) < End(p); first += kLoads) {
       uint4 words[kLoads][2];
       bool complete = false;
@@ -84,6 +85,10 @@ class HiddenStates {
           complete = complete && words[k][0].y == tag && words[k][0].w == tag &&
                      words[k][1].y == tag && words[k][1].w == tag;
         }
+        if (kAhead && !complete && IsNone(p, launch)) {
+          if (threadIdx.x == 0) head.left = true;
+          return;
+        }
       }
 #pragma unroll
       for (int k = 0; k < kLoads; ++k) {
@@ -95,6 +100,9 @@ class HiddenStates {
   }
 
  private:
+  static constexpr unsigned kTagBit = 0x80000000u;
+  static constexpr unsigned kNoneBit = 0x40000000u;  // The launch is left.
+
   __device__ static int At(int k) {
     return static_cast<int>(threadIdx.x) + k * kSumThreads;
   }
@@ -103,13 +111,78 @@ class HiddenStates {
   }
   // Not 0, nor that of a launch before which may have left the word.
   __device__ static unsigned Tag(unsigned long long launch) {
-    return static_cast<unsigned>(launch / kPassedSets) | 0x80000000u;
+    return (static_cast<unsigned>(launch / kPassedSets) & ~kNoneBit) | kTagBit;
   }
   __device__ static uint4* Passed(const FusedBulkParams& p,
                                   unsigned long long launch) {
     return static_cast<uint4*>(p.passed) + launch % kPassedSets *
                                                (2 * kOneKernelTokens) *
                                                (p.row_bytes / kPackBytes);
+  }
+  // What the first block's first thread stores last.
+  __device__ static uint4* LastWords(const FusedBulkParams& p,
+                                     unsigned long long launch) {
+    const int last = (End(p) - 1) / kSumThreads * kSumThreads;
+    return Passed(p, launch) + 2 * last + 1;
+  }
+  __device__ void EndFetch(const FusedBulkParams& p, unsigned long long launch,
+                           uint4* shared) const {
+    const unsigned tag = Tag(launch);
+    uint4* to = Passed(p, launch);
+#pragma unroll
+    for (int k = 0; k < kThreadPacks; ++k) {
+      if (At(k) >= End(p)) break;
+      const uint4& pack = packs_[k];
+      Store(to + 2 * At(k), make_uint4(pack.x, tag, pack.y, tag));
+      Store(to + 2 * At(k) + 1, make_uint4(pack.z, tag, pack.w, tag));
+      shared[At(k)] = pack;
+    }
+  }
+  __device__ static void PassNone(const FusedBulkParams& p,
+                                  unsigned long long launch) {
+    const unsigned tag = Tag(launch) | kNoneBit;
+    Store(LastWords(p, launch), make_uint4(0, tag, 0, tag));
+  }
+  __device__ static bool IsNone(const FusedBulkParams& p,
+                                unsigned long long launch) {
+    return Load(LastWords(p, launch)).w == (Tag(launch) | kNoneBit);
+  }
+  // Until they begin to be passed, by one thread, since all blocks ask and the
+  // launch before is at work. False: not within some milliseconds. Blocks begin
+  // in order, but nobody promises that: a device full of waiting ones must not
+  // wait for ever. (A launch made ahead is that of the only lane, so that there
+  // is room for its first block.)
+  __device__ static bool AwaitPassed(const FusedBulkParams& p,
+                                     unsigned long long launch) {
+    constexpr int kMostLooks = 1 << 14;
+    const unsigned tag = Tag(launch);
+    const uint4* last = LastWords(p, launch);
+    for (int looks = 0; Load(last).w != tag; ++looks) {
+      if (looks >= kMostLooks) return false;
+    }
+    return true;
+  }
+  // By one thread of the first block: whether the launch is to run. A look
+  // takes about 2 microseconds; with several on their way the host's own store
+  // takes longer than they save.
+  __device__ static bool AwaitWord(const AheadParams& ahead) {
+    const unsigned long long start = Nanoseconds();
+    while (true) {
+      int word;
+      asm volatile("ld.acquire.sys.global.s32 %0, [%1];"
+                   : "=r"(word)
+                   : "l"(ahead.word)
+                   : "memory");
+      if (word == ahead.number) return true;
+      if (word == -ahead.number || Nanoseconds() - start > ahead.patience_ns) {
+        return false;
+      }
+    }
+  }
+  __device__ static unsigned long long Nanoseconds() {
+    unsigned long long now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+    return now;
   }
   // Of two words.
   __device__ static void Store(uint4* to, const uint4& words) {

@@ -14,7 +14,7 @@ namespace sparse_ffn::cuda {
 // w + gate_warps, ... in every turn.
 
 // What lane 0 of a gate warp orders before the hidden states are there.
-template <int kTokens>
+template <int kTokens, bool kAhead>
 class FirstRows {
   using In = Block<kTokens>;
 
@@ -38,13 +38,30 @@ class FirstRows {
   // In turn with the other warps and few at a time until the hidden states have
   // come: what they still wait for would have to queue behind more.
   __device__ void Finish(const FusedBulkParams& p, int warp) {
+    auto& head = In::head();
     while (next_ < end_) {
-      if (next_ < p.ahead_rows || HasEnded(&In::head().hidden_full, 0) ||
+      const bool come = HasEnded(&head.hidden_full, 0);
+      if (kAhead && come && head.left) return;
+      if (come || next_ < p.ahead_rows ||
           HasEnded(Full(p, next_ - p.ahead_rows), 0)) {
         Order(p, warp);
       }
     }
   }
+  // Brings rows that have no slot yet into the L2, where there is time for it:
+  // every second one of each slot and of each turn, so that the memory and the
+  // L2 are read together.
+  __device__ void Prefetch(const FusedBulkParams& p, int warp, int rows) const {
+    constexpr int kBytes = 200 << 10;
+    if (HasEnded(&In::head().hidden_full, 0)) return;
+    const int end = min(rows - end_, 2 * (kBytes / p.row_bytes));
+    for (int i = warp; i < end; i += p.gate_warps) {
+      if ((i + i / p.gate_slots) % 2 == 0) continue;
+      PrefetchBulk(Row(p.gate_proj, p, end_ + i), p.row_bytes);
+    }
+  }
+  // All rows of this warp below this have been ordered, and no others.
+  __device__ int end() const { return min(next_, end_); }
 
  private:
   __device__ static uint64_t* Full(const FusedBulkParams& p, int i) {
@@ -86,15 +103,22 @@ __device__ void ScoreRow(const FusedBulkParams& p, int i, std::byte* slot,
   Arrive(&head.round_done[i / kRoundRows]);
 }
 
-template <typename T, DotOrder kOrder, int kTokens>
+template <typename T, DotOrder kOrder, int kTokens, bool kAhead>
 __device__ void RunGateWarp(const FusedBulkParams& p,
-                            FirstRows<kTokens>& first_rows, int warp,
+                            FirstRows<kTokens, kAhead>& first_rows, int warp,
                             int rows) {
   using In = Block<kTokens>;
   auto& head = In::head();
-  if (threadIdx.x % kWarp == 0) first_rows.Finish(p, warp);
+  if (threadIdx.x % kWarp == 0) {
+    first_rows.Finish(p, warp);
+    if constexpr (kAhead) first_rows.Prefetch(p, warp, rows);
+  }
   __syncwarp();
   Wait(&head.hidden_full, 0);
+  if (kAhead && head.left) {
+    // Only those whose copies are on their way.
+    rows = __shfl_sync(kAllLanes, first_rows.end(), 0);
+  }
   uint32_t parity = 0;
   int first = 0;  // Row of the turn.
   for (int turn = 0; turn < 2 || first < rows; ++turn) {

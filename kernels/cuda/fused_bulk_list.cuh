@@ -20,6 +20,7 @@ __device__ void InitHead(const FusedBulkParams& p, int rows) {
   if (lane == 0) {
     head.launch = EnterLaunch(p);
     InitBarrier(&head.hidden_full, kSumThreads);
+    head.left = false;
     head.zero_pack = make_uint4(0, 0, 0, 0);
   }
   for (int r = lane; r * kRoundRows < rows; r += kWarp) {
@@ -81,11 +82,17 @@ struct ListOrders {
   }
 };
 
-template <int kTokens>
+template <int kTokens, bool kAhead>
 __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
   auto& head = Block<kTokens>::head();
   const int lane = threadIdx.x % kWarp;
   if (lane == 0) AllowSuccessor();
+  bool left = false;
+  if constexpr (kAhead) {
+    Wait(&head.hidden_full, 0);
+    left = head.left;
+    if (left) rows = 0;
+  }
   ListOrders<kTokens> orders;
   int active[1 + kTokens] = {};  // As in FusedTokensParams.
   int round = 0;
@@ -121,6 +128,7 @@ __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
   for (int i = 0; i <= kTokens; ++i) {
     p.active[blockIdx.x * (1 + kTokens) + i] = active[i];
   }
+  if (left && blockIdx.x == 0) p.state->left = p.ahead.number;
 }
 
 }  // namespace sparse_ffn::cuda

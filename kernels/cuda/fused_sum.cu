@@ -31,7 +31,15 @@ __device__ float4 LoadPart(const float4* address) {
   return part;
 }
 
-__device__ void SumActive(const FusedSumParams& p) {
+// Whether the launch before was made ahead and left.
+__device__ bool WasLeft(const FusedSumParams& p) {
+  if (p.ahead_number == 0) return false;
+  int left;
+  asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(left) : "l"(&p.state->left));
+  return left == p.ahead_number;
+}
+
+__device__ void SumActive(const FusedSumParams& p, bool left) {
   __shared__ int active[1 + kOneKernelTokens];
   const int thread = static_cast<int>(threadIdx.x);
   if (thread <= p.tokens) active[thread] = 0;
@@ -40,7 +48,7 @@ __device__ void SumActive(const FusedSumParams& p) {
     atomicAdd(&active[i % (1 + p.tokens)], p.active[i]);
   }
   __syncthreads();
-  if (thread <= p.tokens) p.counters[thread] = active[thread];
+  if (thread <= p.tokens && !left) p.counters[thread] = active[thread];
 }
 
 __device__ void Store(const FusedSumParams& p, int token, int quad,
@@ -63,7 +71,7 @@ struct SumParams : FusedSumParams {
 // Threads side by side take columns side by side, and groups of such threads
 // take parts in turn, in the order that LaunchOrderedDown knows. The first
 // group, in the first warp where there is a `done`, stores.
-__device__ void SumColumns(const SumParams& p) {
+__device__ void SumColumns(const SumParams& p, bool left) {
   __shared__ float4 sums[kThreads];
   const int thread = static_cast<int>(threadIdx.x);
   const int groups = p.groups;
@@ -92,22 +100,24 @@ __device__ void SumColumns(const SumParams& p) {
   }
   sums[thread] = sum;
   __syncthreads();
-  if (group > 0 || !exists) return;
+  if (group > 0 || !exists || left) return;
   for (int g = 1; g < groups; ++g) AddQuad(&sum, sums[g * p.quads + place]);
   Store(p, token, quad, sum);
 }
 
 // Tells the host when what all blocks stored is there. By the first warp, which
 // stored this block's.
-__device__ void Announce(const SumParams& p) {
+__device__ void Announce(const SumParams& p, bool left) {
   __syncwarp();
   if (threadIdx.x != 0) return;
   __threadfence_system();
   if (atomicAdd(&p.state->sums_done, 1) + 1 < static_cast<int>(gridDim.x))
     return;
   p.state->sums_done = 0;
-  __threadfence_system();
-  *static_cast<volatile int*>(p.done) = 1;
+  // Each block's results were in the host's memory before it counted itself.
+  __threadfence();
+  const int number = p.ahead_number == 0 ? 1 : p.ahead_number;
+  *static_cast<volatile int*>(p.done) = left ? -number : number;
 }
 
 // A block has some columns of one token; the last one counts the active neurons
@@ -115,12 +125,13 @@ __device__ void Announce(const SumParams& p) {
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     FusedSum(const __grid_constant__ SumParams p) {
   WaitForPredecessor();
+  const bool left = WasLeft(p);
   if (blockIdx.x + 1 == gridDim.x) {
-    if (p.active != nullptr) SumActive(p);
+    if (p.active != nullptr) SumActive(p, left);
   } else {
-    SumColumns(p);
+    SumColumns(p, left);
   }
-  if (p.done != nullptr && threadIdx.x < kWarp) Announce(p);
+  if (p.done != nullptr && threadIdx.x < kWarp) Announce(p, left);
 }
 
 // Of a block that adds up one token in groups.

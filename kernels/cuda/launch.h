@@ -227,6 +227,17 @@ constexpr int kPassedSets = 4;
 struct FusedState {
   unsigned long long blocks_begun;  // Of all launches of LaunchFusedBulk.
   alignas(128) int sums_done;       // Blocks of this launch of LaunchFusedSum.
+  int left;  // AheadParams::number of the last launch that was left.
+};
+
+// A launch made ahead: it does what needs no hidden states, and waits for the
+// host's word. It is left, and has no result, where that is no, or does not
+// come in time.
+struct AheadParams {
+  const int* word = nullptr;  // [1], page-locked; number: the hidden states are
+                              // there; -number: leave. Null: not made ahead.
+  int number = 0;             // >= 2 and that of no launch shortly before.
+  unsigned patience_ns = 0;
 };
 
 // All steps for one token or a few, in one kernel: each block takes the neurons
@@ -234,8 +245,8 @@ struct FusedState {
 // parts. What a token gets does not depend on the others.
 struct FusedTokensParams {
   // [tokens, hidden]. LaunchFusedBulk: on the device or page-locked, 16-byte
-  // aligned, and there when the launch is queued; no kernel before it in the
-  // stream may write them.
+  // aligned, and there when the launch is queued, or when `ahead` says so; no
+  // kernel before it in the stream may write them.
   const void* hidden_states;
   const void* gate_proj;  // [n, hidden]
   const void* up_proj;    // [n, hidden]
@@ -247,14 +258,15 @@ struct FusedTokensParams {
   void* passed;  // [kPassedSets, kOneKernelTokens, hidden] of 4 bytes, 16-byte
                  // aligned; as state 0 before the first, and in all launches
   FusedState* state;
+  AheadParams ahead;
   int part_stride;  // >= hidden_size, a multiple of 4
   int hidden_size;
   int intermediate_size;
   int tokens;
   float threshold;  // active: >= threshold if that is > 0, else > 0
   bool clamp_up;    // dReLU: h = s * max(up, 0)
-  bool as_batch;    // LaunchFusedBulk, one token (else ignored): products to
-                    // the bits of LaunchFusedGatedUp with block_counts
+  bool as_batch;    // LaunchFusedBulk (else ignored): products to the bits of
+                    // LaunchFusedGatedUp with block_counts
   Element element;
   Device device;
 };
@@ -283,9 +295,11 @@ struct FusedSumParams {
                        // 16-byte aligned where there is more than one
   int* counters;  // [1 + tokens]: active neurons, of the union, then of each
                   // token; as above
-  int* done;  // [1], page-locked, 0 before: becomes 1 when both are there; or
-              // null
-  FusedState* state;  // for `done`
+  int* done;      // [1], page-locked, or null: becomes 1 when both are there.
+                  // After a launch made ahead its number, or -number where it
+                  // was left; then nothing else is written.
+  int ahead_number;   // Its AheadParams::number; 0: it was not made ahead.
+  FusedState* state;  // for the two above
   int part_count;
   int groups;  // SumGroups() or 1. Part i is of group i % groups: a group is
                // added up part by part, then the groups one by one.

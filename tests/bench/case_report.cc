@@ -24,7 +24,7 @@ std::string TableHeader() {
   for (const char* name :
        {"gate", "step2", "step3", "steps", "fused", "product", "dense", "floor",
         "MB", "TB/s", "% of bw", "/floor", "vs dns", "2 vs d", "3 vs d", "h2h",
-        "determ", "/sparse"}) {
+        "unfores", "determ", "/sparse"}) {
     absl::StrAppendFormat(&header, " %7s", name);
   }
   return header + "\n";
@@ -45,7 +45,7 @@ std::string TableRow(const TimedCase& timed) {
                   Cell(7, 1, 100 * f.read_share), Cell(7, 2, f.to_floor),
                   Cell(7, 2, f.to_dense), Cell(7, 2, f.step2_to_dense),
                   Cell(7, 2, f.step3_to_dense), Cell(7, 1, t.host_to_host),
-                  Cell(7, 1, t.deterministic),
+                  Cell(7, 1, t.unforeseen), Cell(7, 1, t.deterministic),
                   Cell(7, 2, f.deterministic_to_sparse), "\n");
   return row;
 }
@@ -74,6 +74,7 @@ nlohmann::json CaseJson(const TimedCase& timed) {
   add("dense_transposed_us", t.dense_transposed);
   add("dense_natural_us", t.dense_natural);
   add("host_to_host_us", t.host_to_host);
+  add("unforeseen_us", t.unforeseen);
   add("floor_bytes", f.floor_bytes);
   add("floor_us", f.floor_us);
   add("sparse_bytes_per_second", f.bytes_per_second);

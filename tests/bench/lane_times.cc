@@ -43,12 +43,21 @@ absl::StatusOr<double> MedianCall(const TimedModel& model, FfnLane* lane,
   return Median(times);
 }
 
-}  // namespace
-
-absl::StatusOr<double> HostToHost(TimedModel* model, int tokens) {
+absl::StatusOr<double> TimeHostToHost(TimedModel* model, int tokens) {
   auto lane = PreparedLane(model, tokens);
   if (!lane.ok()) return lane.status();
   return MedianCall(*model, lane->get(), tokens, Execution::kSparse);
+}
+
+}  // namespace
+
+absl::StatusOr<double> HostToHost(TimedModel* model, int tokens,
+                                  uint32_t launch_ahead_us) {
+  uint32_t& ahead_us = model->cuda_model().config.launch_ahead_us;
+  const uint32_t before = std::exchange(ahead_us, launch_ahead_us);
+  auto time = TimeHostToHost(model, tokens);
+  ahead_us = before;
+  return time;
 }
 
 absl::StatusOr<std::vector<PathCost>> MeasureForAuto(TimedModel* model) {

@@ -2,6 +2,7 @@
 #ifndef SPARSE_FFN_TESTS_BENCH_LANE_TIMES_H_
 #define SPARSE_FFN_TESTS_BENCH_LANE_TIMES_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -15,13 +16,16 @@ namespace sparse_ffn::bench {
 
 // Microseconds of a sparse batch over the hidden states as they were prepared,
 // median: fused where that is fast, but in steps where the lane times those.
-absl::StatusOr<double> HostToHost(TimedModel* model, int tokens);
+// The layers run in turn; `launch_ahead_us`: as in FfnConfig.
+absl::StatusOr<double> HostToHost(TimedModel* model, int tokens,
+                                  uint32_t launch_ahead_us);
 
 // Measures what the choice of a path goes by, as the server does at its start,
 // for the lanes that are made from now on. Returns what it measured.
 absl::StatusOr<std::vector<PathCost>> MeasureForAuto(TimedModel* model);
 
-// Microseconds of calls as by HostToHost, each with an Execution of its own.
+// Microseconds of calls as by HostToHost, launched ahead as in the server, each
+// with an Execution of its own.
 struct ExecutionTimes {
   double automatic;
   double sparse;

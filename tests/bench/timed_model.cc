@@ -21,6 +21,7 @@ TimedModel::TimedModel(const Preset& preset, DataType dtype)
   model_.config.weights_dtype = dtype;
   model_.config.activation = Activation::kFatRelu;
   model_.config.threshold = 0.5F;
+  model_.config.launch_ahead_us = 1000;  // The server's default.
   model_.element = half_ ? cuda::Element::kFloat16 : cuda::Element::kBFloat16;
 }
 

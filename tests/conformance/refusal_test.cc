@@ -65,7 +65,7 @@ TEST_F(ConformanceTest, AddLayerRefusesWhatDoesNotFit) {
 
 TEST_F(ConformanceTest, RefusesBadConfigs) {
   const FfnConfig good = ConfigOf({}, 1);
-  std::vector<FfnConfig> bad(8, good);
+  std::vector<FfnConfig> bad(9, good);
   bad[0].hidden_size = 0;
   bad[1].intermediate_size = 0;
   bad[2].max_batch_tokens = 0;
@@ -77,6 +77,7 @@ TEST_F(ConformanceTest, RefusesBadConfigs) {
   bad[6].threshold = 0.5F;  // With relu.
   bad[7].intermediate_size = size_t{1} << 20;
   bad[7].max_batch_tokens = size_t{1} << 12;
+  bad[8].launch_ahead_us = kMaxLaunchAheadUs + 1;
   for (size_t i = 0; i < bad.size(); ++i) {
     EXPECT_EQ(NewTestBackend(bad[i]).status().code(),
               absl::StatusCode::kInvalidArgument)

@@ -37,6 +37,7 @@ TEST(ConfigTest, HasDefaults) {
   EXPECT_EQ(config.max_queued_tokens, 4096);
   EXPECT_EQ(config.path_costs, "");
   EXPECT_EQ(config.measure_seconds, 2);
+  EXPECT_EQ(config.launch_ahead_us, 1000U);
   EXPECT_FALSE(config.deterministic);
 }
 
@@ -81,7 +82,9 @@ TEST(ConfigTest, ReadsEveryFlag) {
                                      "--path-costs",
                                      "/var/costs.json",
                                      "--measure-seconds",
-                                     "0.5"});
+                                     "0.5",
+                                     "--launch-ahead-us",
+                                     "50"});
   EXPECT_THAT(config.listen,
               ElementsAre("0.0.0.0:1", "unix:/run/s", "[::1]:7"));
   EXPECT_EQ(config.metrics, "localhost:0");
@@ -99,6 +102,7 @@ TEST(ConfigTest, ReadsEveryFlag) {
   EXPECT_EQ(config.drain_seconds, 1.5);
   EXPECT_EQ(config.path_costs, "/var/costs.json");
   EXPECT_EQ(config.measure_seconds, 0.5);
+  EXPECT_EQ(config.launch_ahead_us, 50U);
 }
 
 TEST(ConfigTest, MetricsMayBeOff) {
@@ -129,6 +133,7 @@ TEST(ConfigTest, HelpSaysUnitsAndDefaults) {
                            "127.0.0.1:9090",
                            "--path-costs FILE",
                            "--measure-seconds SECONDS",
+                           "--launch-ahead-us MICROSECONDS",
                            "--deterministic"}) {
     EXPECT_THAT(*line->print, HasSubstr(text));
   }
@@ -172,6 +177,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{{"--model", "m", "--deterministic", "--path-costs", "f"},
                 "--path-costs: with --deterministic"},
         BadLine{{"--model", "m", "--deterministic", "yes"}, "yes"},
+        BadLine{{"--model", "m", "--launch-ahead-us", "-1"}, "launch-ahead"},
+        BadLine{{"--model", "m", "--launch-ahead-us", "1000001"}, "1000001"},
         BadLine{{"--model", "m", "--listen", "nowhere"}, "nowhere"},
         BadLine{{"--model", "m", "--listen", "host:70000"}, "host:70000"},
         BadLine{{"--model", "m", "--listen", "host:"}, "host:"},

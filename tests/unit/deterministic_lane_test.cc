@@ -58,6 +58,7 @@ class DoublingLane final : public FfnLane {
     result.stats.union_active_neurons = all;
     result.stats.path =
         execution == Execution::kDense ? FfnPath::kDense : FfnPath::kFused;
+    result.stats.launched_ahead = 1;
     result.stats.copy_in_ns = 1;
     result.stats.gate_ns = 10;
     result.stats.up_ns = 100;
@@ -127,6 +128,7 @@ TEST_F(DeterministicLaneTest, RunsDenseTokensOneByOne) {
                 ElementsAre(Pair(1, 7), Pair(1, 9), Pair(1, 8)));
     EXPECT_EQ(result.stats.union_active_neurons, 9U);
     EXPECT_EQ(result.stats.path, FfnPath::kDense);
+    EXPECT_EQ(result.stats.launched_ahead, 3U);
     EXPECT_EQ(result.stats.copy_in_ns, 3U);
     EXPECT_EQ(result.stats.gate_ns, 30U);
     EXPECT_EQ(result.stats.up_ns, 300U);

@@ -134,6 +134,18 @@ TEST_F(MetricsTest, CountsWeightBytes) {
   EXPECT_EQ(Value(metrics_, "sparse_ffn_batches_total{path=\"fused\"}"), 0);
 }
 
+TEST_F(MetricsTest, CountsBatchesLaunchedAhead) {
+  Record(2, {10}, 10, FfnPath::kFused);
+  BatchRecord batch;
+  batch.layer = 2;
+  batch.stats.path = FfnPath::kFused;
+  batch.stats.launched_ahead = 1;
+  metrics_.RecordBatch(batch);
+  metrics_.RecordBatch(batch);
+  EXPECT_EQ(Value(metrics_, "sparse_ffn_batches_total{path=\"fused\"}"), 3);
+  EXPECT_EQ(Value(metrics_, "sparse_ffn_batches_launched_ahead_total"), 2);
+}
+
 // As two batches, each with its own union and its own reads.
 TEST_F(MetricsTest, CountsPassesAsBatches) {
   Record(2, {10, 30, 20}, 40, FfnPath::kFused, {{2, 40}, {1, 20}});

@@ -1,0 +1,182 @@
+// Launches that wait on the device for the batch that is foreseen: what they
+// give is what any launch gives, and they do not hold up other batches.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/conformance/conformance_test.h"
+#include "tests/conformance/test_backend.h"
+#include "tests/conformance/test_layer.h"
+
+namespace sparse_ffn {
+namespace {
+
+class LaunchAheadTest : public ConformanceTest {
+ protected:
+  static constexpr size_t kLayers = 2;
+  static constexpr size_t kRows = 5;  // Of hidden states, of each layer.
+  static constexpr size_t kMostTokens = 3;
+  static constexpr uint32_t kSecond = 1'000'000;
+
+  void SetUp() override {
+    ConformanceTest::SetUp();
+    if (IsSkipped()) return;
+    if (!TestBackend().pairs_independent) {
+      GTEST_SKIP() << "nothing is launched ahead here";
+    }
+  }
+
+  // Layers of random weights.
+  void MakeLayers(size_t hidden_size, size_t intermediate_size) {
+    const TestLayerShape shape = {hidden_size,
+                                  intermediate_size,
+                                  DataType::kBFloat16,
+                                  Activation::kRelu,
+                                  0,
+                                  0.15};
+    layers_.clear();
+    expected_.clear();
+    for (size_t i = 0; i < kLayers; ++i) {
+      layers_.push_back(std::make_unique<TestLayer>(shape, kRows, seed_ + i));
+      expected_.push_back(layers_.back()->Expected());
+    }
+  }
+
+  // A backend with the layers, and one lane.
+  void MakeLane(uint32_t ahead_us, bool deterministic = false) {
+    std::vector<const TestLayer*> views;
+    for (const auto& layer : layers_) views.push_back(layer.get());
+    FfnConfig config = ConfigOf(layers_.front()->shape, kMostTokens);
+    config.num_layers = kLayers;
+    config.launch_ahead_us = ahead_us;
+    config.deterministic = deterministic;
+    bench_.lane.reset();
+    // Of which no batch is timed.
+    bench_.backend = MakeBackend(config, views, SparseForm::kFused);
+    bench_.lane = bench_.backend->NewLane().value();
+  }
+
+  // Sends rows `row`, ... and looks at the result.
+  FfnResult RunRows(FfnLane& lane, size_t layer, size_t row, size_t tokens,
+                    Execution execution = Execution::kSparse) {
+    const Matrix input = lane.input(tokens);
+    const ConstMatrix states = layers_[layer]->hidden_states.view();
+    std::memcpy(input.data, states.row(row), input.bytes());
+    const auto result = lane.Run(static_cast<int>(layer), tokens, execution);
+    EXPECT_TRUE(result.ok()) << result.status();
+    const Comparison got = Compare(expected_[layer], row, result->output,
+                                   Gated(result->stats, tokens));
+    EXPECT_TRUE(got.passed) << "layer " << layer << ", row " << row << ", "
+                            << tokens << " tokens: " << got.worst_error;
+    for (size_t t = 0; t < tokens; ++t) {
+      EXPECT_EQ(result->stats.active_neurons[t],
+                expected_[layer].active_neurons[row + t]);
+    }
+    EXPECT_EQ(result->stats.union_active_neurons,
+              UnionOf(expected_[layer], row, tokens));
+    return *result;
+  }
+
+  // All layers in turn, again and again with other hidden states. How many
+  // batches were launched ahead.
+  size_t RunInTurn(FfnLane& lane, size_t tokens, size_t rounds) {
+    size_t ahead = 0;
+    for (size_t i = 0; i < rounds * kLayers; ++i) {
+      const size_t row = i % (kRows - tokens + 1);
+      const FfnResult result = RunRows(lane, i % kLayers, row, tokens);
+      ahead += result.stats.launched_ahead;
+      for (Bits& bits : RowsOf(result)) bits_.push_back(std::move(bits));
+    }
+    return ahead;
+  }
+
+  std::vector<std::unique_ptr<TestLayer>> layers_;
+  std::vector<OracleResult> expected_;
+  Bench bench_;
+  std::vector<Bits> bits_;
+};
+
+// Few rows for each block, and more than it holds at once.
+TEST_F(LaunchAheadTest, GivesTheSameBits) {
+  for (const auto& [hidden, intermediate] : {std::pair<size_t, size_t>{64, 128},
+                                             {64, 9000},
+                                             {1536, 6000},
+                                             {4096, 4000},
+                                             {5120, 700},
+                                             {8192, 600}}) {
+    MakeLayers(hidden, intermediate);
+    for (size_t tokens : {1, 2}) {
+      for (bool deterministic : {false, true}) {
+        SCOPED_TRACE(testing::Message()
+                     << hidden << " x " << intermediate << ", " << tokens
+                     << " tokens" << (deterministic ? ", ordered" : ""));
+        MakeLane(/*ahead_us=*/0, deterministic);
+        bits_.clear();
+        EXPECT_EQ(RunInTurn(*bench_.lane, tokens, 6), 0U);
+        const std::vector<Bits> expected = bits_;
+        MakeLane(kSecond, deterministic);
+        bits_.clear();
+        const size_t ahead = RunInTurn(*bench_.lane, tokens, 6);
+        // Others are not launched ahead, and add up in any order.
+        const bool one_kernel = tokens == 1 || hidden <= 5120;
+        EXPECT_EQ(ahead > 0, one_kernel);
+        if (one_kernel || deterministic) {
+          EXPECT_EQ(bits_, expected);
+        }
+      }
+    }
+  }
+}
+
+// Other layers, numbers of tokens and executions than those foreseen.
+TEST_F(LaunchAheadTest, LeavesWhereAnotherBatchComes) {
+  MakeLayers(1536, 3840);
+  MakeLane(kSecond);
+  std::mt19937_64 random(seed_);
+  size_t ahead = 0;
+  for (int i = 0; i < 60; ++i) {
+    ahead += RunInTurn(*bench_.lane, 1 + random() % 2, 2);
+    const size_t tokens = 1 + random() % kMostTokens;
+    RunRows(*bench_.lane, random() % kLayers, 0, tokens,
+            kExecutions[random() % kExecutions.size()]);
+  }
+  EXPECT_GT(ahead, 0U);
+}
+
+// Batches that come in time, too late, and at the very moment.
+TEST_F(LaunchAheadTest, LosesPatience) {
+  constexpr uint32_t kPatienceUs = 60;
+  MakeLayers(1536, 3840);
+  MakeLane(kPatienceUs);
+  std::mt19937_64 random(seed_);
+  for (size_t i = 0; i < 2000; ++i) {
+    std::this_thread::sleep_for(
+        std::chrono::microseconds(random() % (2 * kPatienceUs)));
+    RunRows(*bench_.lane, i % kLayers, i % kRows, 1);
+  }
+}
+
+TEST_F(LaunchAheadTest, NotBesideAnotherLane) {
+  MakeLayers(64, 128);
+  MakeLane(kSecond);
+  EXPECT_GT(RunInTurn(*bench_.lane, 1, 6), 0U);
+  {
+    const auto other = bench_.backend->NewLane().value();
+    // One may wait already.
+    RunInTurn(*bench_.lane, 1, 1);
+    EXPECT_EQ(RunInTurn(*bench_.lane, 1, 6), 0U);
+    EXPECT_EQ(RunInTurn(*other, 1, 6), 0U);
+  }
+  EXPECT_GT(RunInTurn(*bench_.lane, 1, 6), 0U);
+}
+
+}  // namespace
+}  // namespace sparse_ffn
