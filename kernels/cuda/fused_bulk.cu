@@ -119,11 +119,14 @@ auto DispatchPacks(int hidden_size, F&& f) {
   return f(std::integral_constant<int, 5>{});
 }
 
-// Calls f with the kOrder of a kernel, as an integral constant.
-template <typename F>
+// Calls f with the kOrder of a kernel for so many tokens, as an integral
+// constant.
+template <int kTokens, typename F>
 auto DispatchOrder(bool as_batch, F&& f) {
-  if (as_batch) {
-    return f(std::integral_constant<DotOrder, DotOrder::kAsBatch>{});
+  if constexpr (kTokens == 1) {
+    if (as_batch) {
+      return f(std::integral_constant<DotOrder, DotOrder::kAsBatch>{});
+    }
   }
   return f(std::integral_constant<DotOrder, DotOrder::kFast>{});
 }
@@ -172,7 +175,7 @@ cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
       params.device.shared_bytes / 3);
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
   return DispatchElement(params.element, [&](auto zero) {
-    return DispatchOrder(params.as_batch, [&](auto order) {
+    return DispatchOrder<kTokens>(params.as_batch, [&](auto order) {
       return LaunchDependent(
           FusedBulk<decltype(zero), order, kTokens, kPacks, kAhead>,
           dim3(blocks), F::kThreads, shared_bytes,
@@ -233,7 +236,7 @@ cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size,
   return DispatchTokens(tokens, [&](auto count) {
     return DispatchPacks<count>(hidden_size, [&](auto packs) {
       return DispatchElement(element, [&](auto zero) {
-        return DispatchOrder(as_batch, [&](auto order) {
+        return DispatchOrder<count>(as_batch, [&](auto order) {
           return PrepareForms<order, count, packs, decltype(zero)>();
         });
       });

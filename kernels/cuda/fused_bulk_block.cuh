@@ -42,8 +42,8 @@ struct Head {
   uint64_t gate_full[kMaxGateSlots];
   uint64_t ahead_full[kMaxListSlots];  // Of the slot's first row.
   uint64_t hidden_full;
-  bool left;  // The launch, made ahead; known when hidden_full has ended.
-  bool late;  // The hidden states; of the sum warps.
+  uint64_t told;  // Of a launch made ahead: whether it is left.
+  bool left;      // That; known when `told` or hidden_full has ended.
   uint64_t list_full[kMaxListSlots];   // The row's, and what goes with it.
   uint64_t list_empty[kMaxListSlots];  // The gate row there is done with.
   uint64_t round_done[kMaxRounds];

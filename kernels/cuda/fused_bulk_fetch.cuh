@@ -41,8 +41,11 @@ class HiddenStates {
   // launch is left.
   __device__ void Pass(const FusedBulkParams& p, Shared& head, uint4* shared) {
     if constexpr (kAhead) {
-      if (threadIdx.x == 0) head.left = !AwaitWord(p.ahead);
-      SyncSumWarps();
+      if (threadIdx.x == 0) {
+        head.left = !AwaitWord(p.ahead);
+        Arrive(&head.told);
+      }
+      Wait(&head.told, 0);
       if (head.left) {
         if (threadIdx.x == 0) PassNone(p, head.launch);
         return;
@@ -55,14 +58,11 @@ class HiddenStates {
   __device__ void Receive(const FusedBulkParams& p, Shared& head,
                           uint4* shared) {
     const unsigned long long launch = head.launch;
-    if constexpr (!kAhead) {
-      if (threadIdx.x == 0) head.late = !AwaitPassed(p, launch);
-      SyncSumWarps();
-      if (head.late) {
-        StartFetch(p);
-        EndFetch(p, launch, shared);
-        return;
-      }
+    if (At(0) >= End(p)) return;
+    if (!kAhead && !AwaitPassed(p, launch)) {
+      StartFetch(p);
+      EndFetch(p, launch, shared);
+      return;
     }
     // In flight at once.
     constexpr int kLoads = kThreadPacks < 4 ? kThreadPacks : 4;
@@ -119,10 +119,10 @@ class HiddenStates {
                                                (2 * kOneKernelTokens) *
                                                (p.row_bytes / kPackBytes);
   }
-  // What the first block's first thread stores last.
+  // What thread `thread` of the first block stores last, if it has packs.
   __device__ static uint4* LastWords(const FusedBulkParams& p,
-                                     unsigned long long launch) {
-    const int last = (End(p) - 1) / kSumThreads * kSumThreads;
+                                     unsigned long long launch, int thread) {
+    const int last = thread + (End(p) - 1 - thread) / kSumThreads * kSumThreads;
     return Passed(p, launch) + 2 * last + 1;
   }
   __device__ void EndFetch(const FusedBulkParams& p, unsigned long long launch,
@@ -141,22 +141,23 @@ class HiddenStates {
   __device__ static void PassNone(const FusedBulkParams& p,
                                   unsigned long long launch) {
     const unsigned tag = Tag(launch) | kNoneBit;
-    Store(LastWords(p, launch), make_uint4(0, tag, 0, tag));
+    Store(LastWords(p, launch, 0), make_uint4(0, tag, 0, tag));
   }
   __device__ static bool IsNone(const FusedBulkParams& p,
                                 unsigned long long launch) {
-    return Load(LastWords(p, launch)).w == (Tag(launch) | kNoneBit);
+    return Load(LastWords(p, launch, 0)).w == (Tag(launch) | kNoneBit);
   }
-  // Until they begin to be passed, by one thread, since all blocks ask and the
-  // launch before is at work. False: not within some milliseconds. Blocks begin
-  // in order, but nobody promises that: a device full of waiting ones must not
-  // wait for ever. (A launch made ahead is that of the only lane, so that there
-  // is room for its first block.)
+  // Until this thread's counterpart in the first block has passed all. As long
+  // as there is nothing, only its last word is looked at: all blocks ask while
+  // the launch before is at work. False: not within some milliseconds. Blocks
+  // begin in order, but nobody promises that: a device full of waiting ones
+  // must not wait for ever. (A launch made ahead is that of the only lane, so
+  // that there is room for its first block.)
   __device__ static bool AwaitPassed(const FusedBulkParams& p,
                                      unsigned long long launch) {
     constexpr int kMostLooks = 1 << 14;
     const unsigned tag = Tag(launch);
-    const uint4* last = LastWords(p, launch);
+    const uint4* last = LastWords(p, launch, static_cast<int>(threadIdx.x));
     for (int looks = 0; Load(last).w != tag; ++looks) {
       if (looks >= kMostLooks) return false;
     }

@@ -20,6 +20,7 @@ __device__ void InitHead(const FusedBulkParams& p, int rows) {
   if (lane == 0) {
     head.launch = EnterLaunch(p);
     InitBarrier(&head.hidden_full, kSumThreads);
+    InitBarrier(&head.told, 1);
     head.left = false;
     head.zero_pack = make_uint4(0, 0, 0, 0);
   }

@@ -126,7 +126,8 @@ TEST_F(LaunchAheadTest, GivesTheSameBits) {
         bits_.clear();
         const size_t ahead = RunInTurn(*bench_.lane, tokens, 6);
         // Others are not launched ahead, and add up in any order.
-        const bool one_kernel = tokens == 1 || hidden <= 5120;
+        const bool one_kernel =
+            tokens == 1 || (!deterministic && hidden <= 5120);
         EXPECT_EQ(ahead > 0, one_kernel);
         if (one_kernel || deterministic) {
           EXPECT_EQ(bits_, expected);
@@ -166,16 +167,18 @@ TEST_F(LaunchAheadTest, LosesPatience) {
 
 TEST_F(LaunchAheadTest, NotBesideAnotherLane) {
   MakeLayers(64, 128);
-  MakeLane(kSecond);
-  EXPECT_GT(RunInTurn(*bench_.lane, 1, 6), 0U);
-  {
-    const auto other = bench_.backend->NewLane().value();
-    // One may wait already.
-    RunInTurn(*bench_.lane, 1, 1);
-    EXPECT_EQ(RunInTurn(*bench_.lane, 1, 6), 0U);
-    EXPECT_EQ(RunInTurn(*other, 1, 6), 0U);
+  for (bool deterministic : {false, true}) {
+    MakeLane(kSecond, deterministic);
+    EXPECT_GT(RunInTurn(*bench_.lane, 1, 6), 0U);
+    {
+      const auto other = bench_.backend->NewLane().value();
+      // One may wait already.
+      RunInTurn(*bench_.lane, 1, 1);
+      EXPECT_EQ(RunInTurn(*bench_.lane, 1, 6), 0U);
+      EXPECT_EQ(RunInTurn(*other, 1, 6), 0U);
+    }
+    EXPECT_GT(RunInTurn(*bench_.lane, 1, 6), 0U);
   }
-  EXPECT_GT(RunInTurn(*bench_.lane, 1, 6), 0U);
 }
 
 }  // namespace
