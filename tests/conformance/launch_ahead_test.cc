@@ -160,7 +160,7 @@ TEST_F(LaunchAheadTest, LosesPatience) {
   std::mt19937_64 random(seed_);
   for (size_t i = 0; i < 2000; ++i) {
     std::this_thread::sleep_for(
-        std::chrono::microseconds(random() % (2 * kPatienceUs)));
+        std::chrono::microseconds(random() % (uint64_t{2} * kPatienceUs)));
     RunRows(*bench_.lane, i % kLayers, i % kRows, 1);
   }
 }
