@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/launch_outcome.h"
 #include "kernels/cuda/path_choice.h"
 
 namespace sparse_ffn::cuda {
@@ -156,27 +157,29 @@ absl::Status CudaLane::Compute(const CudaLayer& layer,
   const bool foreseen =
       ahead.has_value() && direct && ahead->batch == batch && !HasLeft(*ahead);
   if (ahead.has_value()) Tell(*ahead, foreseen);
-  // Timed ones stand for those in one kernel.
-  forecast_.Add(direct || timed_ ? std::optional(batch) : std::nullopt);
+  // A timed one in steps stands for those in one kernel.
+  const bool alike = direct || (timed_ && path == FfnPath::kSparse);
+  forecast_.Add(alike ? std::optional(batch) : std::nullopt);
   if (foreseen) {
     const absl::StatusOr<bool> ran = AwaitAhead(*ahead);
     if (!ran.ok() || *ran) return ran.status();
   }
   absl::Status status = Queue(layer, tokens, path);
+  if (!status.ok()) return status;
   // Behind other paths it would keep the stream from ending.
-  if (status.ok() && direct) status = LaunchAhead();
-  if (status.ok()) status = Await(tokens, path);
+  const absl::Status launched = direct ? LaunchAhead() : absl::OkStatus();
+  status = Await(tokens, path);
+  status.Update(launched);
   return status;
 }
 
 absl::StatusOr<bool> CudaLane::AwaitAhead(const Ahead& ahead) {
-  absl::Status status = LaunchAhead();
-  if (!status.ok()) return status;
+  const absl::Status launched = LaunchAhead();
   absl::StatusOr<bool> ran = AwaitDone(ahead.number);
   launched_ahead_ = ran.ok() && *ran;
   // The next one must not hold up the launch that now takes its place.
   if (!launched_ahead_) LeaveAhead();
-  return ran;
+  return launched.ok() ? ran : launched;
 }
 
 absl::Status CudaLane::LaunchAhead() {
@@ -190,12 +193,11 @@ absl::Status CudaLane::LaunchAhead() {
                       ? kFirst
                       : ahead_number_ + 1;
   constexpr unsigned kNanoseconds = 1000;
-  absl::Status status = QueueFusedLaunches(
-      model_.layers.at(next->first), static_cast<int>(next->second),
-      {&words().ahead, ahead_number_,
-       kNanoseconds * model_.config.launch_ahead_us});
-  if (status.ok()) ahead_ = {*next, ahead_number_};
-  return status;
+  ahead_ = {*next, ahead_number_};
+  return QueueFusedLaunches(model_.layers.at(next->first),
+                            static_cast<int>(next->second),
+                            {&words().ahead, ahead_number_,
+                             kNanoseconds * model_.config.launch_ahead_us});
 }
 
 void CudaLane::Tell(const Ahead& ahead, bool runs) const {
@@ -243,32 +245,32 @@ absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens,
 }
 
 absl::Status CudaLane::Await(int tokens, FfnPath path) {
-  if (IsDirect(tokens, path)) {
-    constexpr int kNotAhead = 1;
-    return AwaitDone(kNotAhead).status();
-  }
+  if (IsDirect(tokens, path)) return AwaitDone(kNotAhead).status();
   return ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
 }
 
 absl::StatusOr<bool> CudaLane::AwaitDone(int number) const {
   const std::atomic_ref<int> done(words().done);
-  const auto is_over = [&] {
-    const int found = done.load(std::memory_order_acquire);
-    return found == number || found == -number;
+  const int later = ahead_.has_value() ? ahead_->number : 0;
+  const auto look = [&] {
+    return OutcomeOf(done.load(std::memory_order_acquire), number, later);
   };
   // The stream is asked too: after an error nobody would say "done".
   constexpr unsigned kLooksAQuery = 1 << 16;
-  for (unsigned looks = 1; !is_over(); ++looks) {
-    if (looks % kLooksAQuery != 0) continue;
-    const cudaError_t state = cudaStreamQuery(stream_.get());
-    if (state == cudaErrorNotReady || (state == cudaSuccess && is_over())) {
+  LaunchOutcome outcome = look();
+  for (unsigned looks = 1; outcome == LaunchOutcome::kPending; ++looks) {
+    const cudaError_t state = looks % kLooksAQuery == 0
+                                  ? cudaStreamQuery(stream_.get())
+                                  : cudaErrorNotReady;
+    outcome = look();
+    if (state == cudaErrorNotReady || outcome != LaunchOutcome::kPending) {
       continue;
     }
     absl::Status status = ToStatus(state, "running a batch");
     if (!status.ok()) return status;
     return absl::InternalError("running a batch: it ended without a result");
   }
-  return done.load(std::memory_order_relaxed) == number;
+  return outcome == LaunchOutcome::kRan;
 }
 
 absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {

@@ -90,8 +90,7 @@ class CudaLane : public FfnLane {
   }
   // Until the result of Queue is in host memory.
   absl::Status Await(int tokens, FfnPath path);
-  // Until FusedSumParams::done is `number`, or -number: whether it is the
-  // former.
+  // Until the launch known by `number` is over: whether it ran.
   absl::StatusOr<bool> AwaitDone(int number) const;
   absl::Status CopyIn(int tokens);
   absl::Status CopyOut(int tokens);
