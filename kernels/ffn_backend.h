@@ -86,8 +86,7 @@ inline constexpr uint32_t kMaxLaunchAheadUs = 1'000'000;
 enum class Execution : uint8_t { kAuto, kSparse, kDense };
 
 // Which kernels ran. Fused: the sparse path with steps 1 and 2 in one kernel,
-// and for one token or, on newer devices, two (unless deterministic) step 3
-// too.
+// and, for one token or on newer devices two, step 3 too.
 enum class FfnPath : uint8_t { kSparse, kDense, kFused };
 inline constexpr size_t kFfnPaths = 3;
 

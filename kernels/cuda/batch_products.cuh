@@ -1,7 +1,7 @@
 // Products of some rows of a weight matrix with the hidden states of a batch,
 // by one block: both stream through a ring in shared memory, a chunk of columns
 // at a time, and the warps share each chunk's columns and rows. With eight
-// column warps the order of additions is that of
+// column warps and kApart the order of additions is that of
 // DotOrder::kAsBatch (warp_dot.cuh): change both or none.
 #ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
@@ -16,12 +16,14 @@ namespace sparse_ffn::cuda {
 
 // How a block divides its work: rows come in tiles of 16.
 template <int kTheRowTiles, int kTheRowWarps, int kTheColumnWarps,
-          int kTheRingBytes>
+          int kTheRingBytes, bool kTheApart = false>
 struct BatchShape {
   static constexpr int kRowTiles = kTheRowTiles;
   static constexpr int kRowWarps = kTheRowWarps;        // That share the rows,
   static constexpr int kColumnWarps = kTheColumnWarps;  // and the columns.
   static constexpr int kRingBytes = kTheRingBytes;      // At most.
+  // Chunks are multiplied apart from each other, and then added.
+  static constexpr bool kApart = kTheApart;
 };
 
 // All functions by all threads of the block. S: a BatchShape; tokens come in
@@ -198,7 +200,15 @@ __device__ void BatchProducts<T, S, kTokenTiles>::Multiply(int stage,
                  rows);
 #pragma unroll
     for (int t = 0; t < kTokenTiles; ++t) {
-      MultiplyAdd(sums[tile][t], rows, {tokens[2 * t], tokens[2 * t + 1]}, T());
+      const uint32_t columns[2] = {tokens[2 * t], tokens[2 * t + 1]};
+      if constexpr (S::kApart) {
+        float products[4] = {};
+        MultiplyAdd(products, rows, columns, T());
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[tile][t][i] += products[i];
+      } else {
+        MultiplyAdd(sums[tile][t], rows, columns, T());
+      }
     }
   }
 }

@@ -87,8 +87,6 @@ FusedSumParams CudaSteps::SumParams(int tokens) const {
 }
 
 bool CudaSteps::UsesFusedBulk(const CudaModel& model, int tokens) {
-  // A deterministic backend has larger batches only as ordered ones.
-  if (model.config.deterministic && tokens > 1) return false;
   return model.sparse_form != SparseForm::kFusedPortable &&
          FusedBulkTakes(model.device_traits, tokens,
                         static_cast<int>(model.config.hidden_size),

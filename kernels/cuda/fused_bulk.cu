@@ -119,14 +119,11 @@ auto DispatchPacks(int hidden_size, F&& f) {
   return f(std::integral_constant<int, 5>{});
 }
 
-// Calls f with the kOrder of a kernel for so many tokens, as an integral
-// constant.
-template <int kTokens, typename F>
+// Calls f with the kOrder of a kernel, as an integral constant.
+template <typename F>
 auto DispatchOrder(bool as_batch, F&& f) {
-  if constexpr (kTokens == 1) {
-    if (as_batch) {
-      return f(std::integral_constant<DotOrder, DotOrder::kAsBatch>{});
-    }
+  if (as_batch) {
+    return f(std::integral_constant<DotOrder, DotOrder::kAsBatch>{});
   }
   return f(std::integral_constant<DotOrder, DotOrder::kFast>{});
 }
@@ -143,10 +140,22 @@ struct Slots {
   int list;
 };
 
+// Of UpProducts, where there are any.
+template <int kTokens>
+int UpProductsBytes(int hidden_size, bool as_batch) {
+  const int packs = hidden_size / kPack;
+  const int chunks = 2 * ((packs + kWarp - 1) / kWarp);
+  return as_batch ? 2 * chunks * kTokens * kChunkProducts *
+                        static_cast<int>(sizeof(float))
+                  : 0;
+}
+
 template <int kTokens, int kPacks, bool kAhead>
-Slots BlockSlots(int hidden_size) {
+Slots BlockSlots(int hidden_size, bool as_batch) {
   using F = Form<kTokens, kPacks, kAhead>;
-  const int rows = (F::kSharedBytes - kHeadBytes<kTokens>) / (2 * hidden_size);
+  const int rows = (F::kSharedBytes - kHeadBytes<kTokens> -
+                    UpProductsBytes<kTokens>(hidden_size, as_batch)) /
+                   (2 * hidden_size);
   const int slots = rows - kTokens;
   // Two gate slots a gate warp and the rest for the list, or a third if that is
   // more. Made ahead about half: blocks with many active neurons then end last,
@@ -164,18 +173,20 @@ template <int kTokens, int kPacks, bool kAhead>
 cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
   using F = Form<kTokens, kPacks, kAhead>;
   const int row_bytes = 2 * params.hidden_size;
-  const Slots slots = BlockSlots<kTokens, kPacks, kAhead>(params.hidden_size);
+  const Slots slots =
+      BlockSlots<kTokens, kPacks, kAhead>(params.hidden_size, params.as_batch);
   const FusedBulkParams bulk = {
       params,     row_bytes,  F::kGateWarps,
       slots.gate, slots.list, std::max(kAheadBytes / row_bytes, 1)};
   // At least so much that no third block fits, where a multiprocessor has
   // little more than a block can have: FusedBulkTakes counts on that.
   const int shared_bytes = std::max(
-      kHeadBytes<kTokens> + (kTokens + slots.gate + slots.list) * row_bytes,
+      kHeadBytes<kTokens> + (kTokens + slots.gate + slots.list) * row_bytes +
+          UpProductsBytes<kTokens>(params.hidden_size, params.as_batch),
       params.device.shared_bytes / 3);
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
   return DispatchElement(params.element, [&](auto zero) {
-    return DispatchOrder<kTokens>(params.as_batch, [&](auto order) {
+    return DispatchOrder(params.as_batch, [&](auto order) {
       return LaunchDependent(
           FusedBulk<decltype(zero), order, kTokens, kPacks, kAhead>,
           dim3(blocks), F::kThreads, shared_bytes,
@@ -186,8 +197,8 @@ cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
 
 template <int kTokens, int kPacks, bool kAhead>
 bool HasSlots(int hidden_size) {
-  return BlockSlots<kTokens, kPacks, kAhead>(hidden_size).gate >=
-         Form<kTokens, kPacks, kAhead>::kGateWarps;
+  return BlockSlots<kTokens, kPacks, kAhead>(hidden_size, /*as_batch=*/true)
+             .gate >= Form<kTokens, kPacks, kAhead>::kGateWarps;
 }
 
 // Lets a launch of each form have its shared memory.
@@ -236,7 +247,7 @@ cudaError_t PrepareFusedBulk(Element element, int tokens, int hidden_size,
   return DispatchTokens(tokens, [&](auto count) {
     return DispatchPacks<count>(hidden_size, [&](auto packs) {
       return DispatchElement(element, [&](auto zero) {
-        return DispatchOrder<count>(as_batch, [&](auto order) {
+        return DispatchOrder(as_batch, [&](auto order) {
           return PrepareForms<order, count, packs, decltype(zero)>();
         });
       });

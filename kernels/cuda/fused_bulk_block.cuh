@@ -33,8 +33,11 @@ struct FusedBulkParams : FusedTokensParams {
   int ahead_rows;  // Most on their way before the hidden states.
 };
 
-// Shared memory: this, then the hidden states, the list slots, the gate slots.
-// A list slot's first row is one of gate_proj.
+// Products of a chunk with a token that are added up apart from each other.
+constexpr int kChunkProducts = 8;
+
+// Shared memory: this, then the hidden states, the list slots, the gate slots,
+// and as a batch UpProducts. A list slot's first row is one of gate_proj.
 template <int kTokens>
 struct Head {
   uint4 zero_pack;
@@ -85,6 +88,12 @@ struct Block {
   }
   __device__ static std::byte* GateSlot(const FusedBulkParams& p, int slot) {
     return SharedRow(p, kTokens + p.list_slots + slot);
+  }
+  // [2][chunks][kTokens][kChunkProducts] of two rows of up_proj in turn, the
+  // number of chunks even.
+  __device__ static float* UpProducts(const FusedBulkParams& p) {
+    return reinterpret_cast<float*>(
+        SharedRow(p, kTokens + p.list_slots + p.gate_slots));
   }
 };
 

@@ -32,6 +32,47 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
   }
 }
 
+// The same, to the bits of DotOrder::kAsBatch: the warps share the chunks,
+// whose products each warp then adds up one after the other.
+template <typename T, int kTokens>
+__device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
+                                     const DotOperands& in, int turn,
+                                     float (&dots)[kTokens]) {
+  using Dot = WarpDot<T, kTokens, DotOrder::kAsBatch>;
+  constexpr int kColumns = kChunkProducts * kTokens;
+  const int lane = threadIdx.x % kWarp;
+  const int segments = DotSegments(in.packs);
+  float* products =
+      Block<kTokens>::UpProducts(p) + turn * 2 * segments * kColumns;
+  for (int s = threadIdx.x / kWarp; s < segments; s += kSumWarps) {
+    float chunks[kTokens][2][2];
+    Dot::MultiplyChunks(in, s, chunks);
+    if (!Dot::OnDiagonal()) continue;
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        products[(2 * s + c) * kColumns + t * kChunkProducts + lane / 4] =
+            Dot::Diagonal(chunks[t][c]);
+      }
+    }
+  }
+  SyncSumWarps();
+  float sum = 0;
+  if (lane < kColumns) {
+#pragma unroll 8
+    for (int c = 0; c < 2 * segments; ++c) sum += products[c * kColumns + lane];
+  }
+  // As SumOverWarp does with them on the diagonal.
+  sum += __shfl_xor_sync(kAllLanes, sum, 1);
+  sum += __shfl_xor_sync(kAllLanes, sum, 4);
+  sum += __shfl_xor_sync(kAllLanes, sum, 2);
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) {
+    dots[t] = __shfl_sync(kAllLanes, sum, t * kChunkProducts);
+  }
+}
+
 // Sums of h times down rows. A thread has kPack columns in every
 // kPack * kSumThreads. One row after the other, as LaunchOrderedDown does.
 template <typename T, int kTokens, int kPacks>
@@ -106,7 +147,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
     for (int t = 0; t < kTokens; ++t) h[t] = head.list_scores[place.slot][t];
     const DotOperands operands = Block<kTokens>::Operands(p, row());
     if constexpr (kOrder == DotOrder::kAsBatch) {
-      DotRow<T, kOrder>(operands, up);  // Each warp by itself.
+      DotBySumWarpsAsBatch<T>(p, operands, turn, up);
     } else {
       DotBySumWarps<T, kTokens, kPacks>(operands, turn, up);
     }

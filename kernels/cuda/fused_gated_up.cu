@@ -222,7 +222,8 @@ template <typename T, int kRowTiles, int kTokenTiles, int kRingBytes,
 using BlockOf = std::conditional_t<
     kTokenTiles == 1 && !kOrdered,
     Block<T, BatchShape<kRowTiles, 1, 16, kRingBytes>, kTokenTiles, kOrdered>,
-    Block<T, BatchShape<kRowTiles, 2, 8, kRingBytes>, kTokenTiles, kOrdered>>;
+    Block<T, BatchShape<kRowTiles, 2, 8, kRingBytes, kOrdered>, kTokenTiles,
+          kOrdered>>;
 
 // Calls f with the block for `rows` neurons, as a Kind. All of them at once
 // where they fit, so that the hidden states are read but twice.

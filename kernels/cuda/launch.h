@@ -265,8 +265,8 @@ struct FusedTokensParams {
   int tokens;
   float threshold;  // active: >= threshold if that is > 0, else > 0
   bool clamp_up;    // dReLU: h = s * max(up, 0)
-  bool as_batch;    // LaunchFusedBulk, one token (else ignored): products to
-                    // the bits of LaunchFusedGatedUp with block_counts
+  bool as_batch;    // LaunchFusedBulk (else ignored): products to the bits of
+                    // LaunchFusedGatedUp with block_counts
   Element element;
   Device device;
 };

@@ -17,6 +17,11 @@ __device__ inline int DotChunks(int packs) {
   return (packs + kDotChunkPacks - 1) / kDotChunkPacks;
 }
 
+// Two chunks.
+__device__ inline int DotSegments(int packs) {
+  return (packs + kWarp - 1) / kWarp;
+}
+
 // A row of weights and the same columns of the hidden states, all in shared
 // memory and as many packs long.
 struct DotOperands {
@@ -42,10 +47,11 @@ enum class DotOrder {
 // belong together.
 template <typename T, int kTokens, DotOrder kOrder>
 struct WarpDot {
-  // Of the columns of the diagonal that a lane holds, in the first two places.
-  float sums[kTokens][4] = {};
+  // Of the two columns that a lane holds, in the row that may meet the
+  // diagonal.
+  float sums[kTokens][2] = {};
 
-  // A segment: 32 packs, two chunks. Nothing is added for packs beyond the row.
+  // Nothing is added for packs beyond the row.
   __device__ void Add(const DotOperands& in, int segment) {
     if constexpr (kOrder == DotOrder::kAsBatch) {
       AddAsBatch(in, segment);
@@ -79,41 +85,73 @@ struct WarpDot {
     }
   }
 
-  // Packs g and g + 8 of a chunk are row g, and row g + 8 once more, which goes
-  // unused; chunks are added one after the other, from first_chunk around.
+  // Chunks are added one after the other, from first_chunk around.
   __device__ void AddAsBatch(const DotOperands& in, int segment) {
-    const int end = DotChunks(in.packs) * kDotChunkPacks;
-    const int place = segment * kWarp + static_cast<int>(threadIdx.x) % kWarp;
-    int at = place + in.first_chunk * kDotChunkPacks;
-    if (at >= end) at -= end;
-    const bool exists = place < end && at < in.packs;
-    const bool has_second = 2 * segment + 1 < DotChunks(in.packs);
-    uint32_t w[4];
-    LoadTiles<4>(exists ? in.row + at * kPackBytes : in.zero_pack, w);
+    float products[kTokens][2][2];
+    MultiplyChunks(in, segment, products);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      uint32_t v[4];
-      LoadTiles<4>(exists ? in.Hidden(t, at) : in.zero_pack, v);
-      MultiplyAdd(sums[t], {w[0], w[0], w[1], w[1]}, {v[0], v[1]}, T());
-      if (has_second) {
-        MultiplyAdd(sums[t], {w[2], w[2], w[3], w[3]}, {v[2], v[3]}, T());
+#pragma unroll
+      for (const auto& chunk : products[t]) {
+        sums[t][0] += chunk[0];
+        sums[t][1] += chunk[1];
       }
     }
   }
 
+  // The products of the two chunks of a segment, each as `sums` has them. Packs
+  // g and g + 8 of the first chunk are row g of one factor and column g of
+  // another, those of the second row g + 8, and column g of a third.
+  __device__ static void MultiplyChunks(const DotOperands& in, int segment,
+                                        float (&products)[kTokens][2][2]) {
+    const int lane = threadIdx.x % kWarp;
+    // Tiles 0, 2, 1, 3.
+    const int w_lane = (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
+    uint32_t w[4];
+    LoadTiles<4>(InTurn(in, segment, w_lane, in.row), w);
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      uint32_t v[4];
+      LoadTiles<4>(InTurn(in, segment, lane, in.Hidden(t, 0)), v);
+      float first[4] = {};
+      float second[4] = {};
+      MultiplyAdd(first, w, {v[0], v[1]}, T());
+      MultiplyAdd(second, w, {v[2], v[3]}, T());
+      products[t][0][0] = first[0];
+      products[t][0][1] = first[1];
+      products[t][1][0] = second[2];
+      products[t][1][1] = second[3];
+    }
+  }
+
+  // Pack `i` of a segment, of a row, in the order of kAsBatch.
+  __device__ static const std::byte* InTurn(const DotOperands& in, int segment,
+                                            int i, const std::byte* row) {
+    const int end = DotChunks(in.packs) * kDotChunkPacks;
+    const int place = segment * kWarp + i;
+    int at = place + in.first_chunk * kDotChunkPacks;
+    if (at >= end) at -= end;
+    return place < end && at < in.packs ? row + at * kPackBytes : in.zero_pack;
+  }
+
   // The sum of all that were added for a token, in all lanes.
   __device__ float Sum(int token) const {
-    const int lane = threadIdx.x % kWarp;
-    const int group = lane / 4;
-    const float diagonal = group % 2 == 0 ? sums[token][0] : sums[token][1];
-    return SumOverWarp(lane % 4 == group / 2 ? diagonal : 0);
+    return SumOverWarp(OnDiagonal() ? Diagonal(sums[token]) : 0);
+  }
+
+  // Row lane / 4 meets the diagonal in this lane.
+  __device__ static bool OnDiagonal() {
+    return threadIdx.x % 4 == threadIdx.x % kWarp / 8;
+  }
+  __device__ static float Diagonal(const float (&columns)[2]) {
+    return threadIdx.x / 4 % 2 == 0 ? columns[0] : columns[1];
   }
 };
 
 // dots[t] = row · hidden_states[t], in all lanes.
 template <typename T, DotOrder kOrder, int kTokens>
 __device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
-  const int segments = (in.packs + kWarp - 1) / kWarp;
+  const int segments = DotSegments(in.packs);
   WarpDot<T, kTokens, kOrder> dot;
 #pragma unroll(kTokens == 1 ? 4 : 2)
   for (int segment = 0; segment < segments; ++segment) dot.Add(in, segment);
