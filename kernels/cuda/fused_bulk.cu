@@ -141,12 +141,9 @@ struct Slots {
 };
 
 // Of UpProducts, where there are any.
-template <int kTokens>
-int UpProductsBytes(int hidden_size, bool as_batch) {
-  const int packs = hidden_size / kPack;
-  const int chunks = 2 * ((packs + kWarp - 1) / kWarp);
-  return as_batch ? 2 * chunks * kTokens * kChunkProducts *
-                        static_cast<int>(sizeof(float))
+template <int kTokens, int kPacks>
+int UpProductsBytes(bool as_batch) {
+  return as_batch ? 2 * static_cast<int>(sizeof(UpProducts<kTokens, kPacks>))
                   : 0;
 }
 
@@ -154,7 +151,7 @@ template <int kTokens, int kPacks, bool kAhead>
 Slots BlockSlots(int hidden_size, bool as_batch) {
   using F = Form<kTokens, kPacks, kAhead>;
   const int rows = (F::kSharedBytes - kHeadBytes<kTokens> -
-                    UpProductsBytes<kTokens>(hidden_size, as_batch)) /
+                    UpProductsBytes<kTokens, kPacks>(as_batch)) /
                    (2 * hidden_size);
   const int slots = rows - kTokens;
   // Two gate slots a gate warp and the rest for the list, or a third if that is
@@ -182,7 +179,7 @@ cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
   // little more than a block can have: FusedBulkTakes counts on that.
   const int shared_bytes = std::max(
       kHeadBytes<kTokens> + (kTokens + slots.gate + slots.list) * row_bytes +
-          UpProductsBytes<kTokens>(params.hidden_size, params.as_batch),
+          UpProductsBytes<kTokens, kPacks>(params.as_batch),
       params.device.shared_bytes / 3);
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
   return DispatchElement(params.element, [&](auto zero) {

@@ -36,8 +36,18 @@ struct FusedBulkParams : FusedTokensParams {
 // Products of a chunk with a token that are added up apart from each other.
 constexpr int kChunkProducts = 8;
 
+// What the sum warps leave each other of a row of up_proj, added up as a batch.
+// kPacks: most packs of a row that fall to a sum thread.
+template <int kTokens, int kPacks>
+struct UpProducts {
+  static constexpr int kChunks = 2 * kSumWarps * kPacks;
+  // Padded, so that rows side by side fall on different banks.
+  alignas(16) float of[kTokens * kChunkProducts][kChunks + 4];
+};
+
 // Shared memory: this, then the hidden states, the list slots, the gate slots,
-// and as a batch UpProducts. A list slot's first row is one of gate_proj.
+// and as a batch two UpProducts, for rows in turn. A list slot's first row is
+// one of gate_proj.
 template <int kTokens>
 struct Head {
   uint4 zero_pack;
@@ -89,10 +99,9 @@ struct Block {
   __device__ static std::byte* GateSlot(const FusedBulkParams& p, int slot) {
     return SharedRow(p, kTokens + p.list_slots + slot);
   }
-  // [2][chunks][kTokens][kChunkProducts] of two rows of up_proj in turn, the
-  // number of chunks even.
-  __device__ static float* UpProducts(const FusedBulkParams& p) {
-    return reinterpret_cast<float*>(
+  template <int kPacks>
+  __device__ static auto* UpProducts(const FusedBulkParams& p) {
+    return reinterpret_cast<sparse_ffn::cuda::UpProducts<kTokens, kPacks>*>(
         SharedRow(p, kTokens + p.list_slots + p.gate_slots));
   }
 };

@@ -34,34 +34,39 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
 
 // The same, to the bits of DotOrder::kAsBatch: the warps share the chunks,
 // whose products each warp then adds up one after the other.
-template <typename T, int kTokens>
+template <typename T, int kTokens, int kPacks>
 __device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
                                      const DotOperands& in, int turn,
                                      float (&dots)[kTokens]) {
   using Dot = WarpDot<T, kTokens, DotOrder::kAsBatch>;
-  constexpr int kColumns = kChunkProducts * kTokens;
+  using Products = UpProducts<kTokens, kPacks>;
   const int lane = threadIdx.x % kWarp;
-  const int segments = DotSegments(in.packs);
-  float* products =
-      Block<kTokens>::UpProducts(p) + turn * 2 * segments * kColumns;
-  for (int s = threadIdx.x / kWarp; s < segments; s += kSumWarps) {
+  auto& products = Block<kTokens>::template UpProducts<kPacks>(p)[turn];
+#pragma unroll(kTokens == 1 ? 4 : 2)
+  for (int k = 0; k < kPacks; ++k) {
+    const int segment = threadIdx.x / kWarp + k * kSumWarps;
     float chunks[kTokens][2][2];
-    Dot::MultiplyChunks(in, s, chunks);
-    if (!Dot::OnDiagonal()) continue;
+    Dot::MultiplyChunks(in, segment, chunks);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        products[(2 * s + c) * kColumns + t * kChunkProducts + lane / 4] =
-            Dot::Diagonal(chunks[t][c]);
-      }
+      if (!Dot::OnDiagonal()) continue;
+      *reinterpret_cast<float2*>(
+          &products.of[t * kChunkProducts + lane / 4][2 * segment]) =
+          make_float2(Dot::Diagonal(chunks[t][0]), Dot::Diagonal(chunks[t][1]));
     }
   }
   SyncSumWarps();
   float sum = 0;
-  if (lane < kColumns) {
-#pragma unroll 8
-    for (int c = 0; c < 2 * segments; ++c) sum += products[c * kColumns + lane];
+  if (lane < kTokens * kChunkProducts) {
+    const auto* quads = reinterpret_cast<const float4*>(products.of[lane]);
+#pragma unroll
+    for (int q = 0; q < Products::kChunks / 4; ++q) {
+      const float4 quad = quads[q];
+      sum += quad.x;
+      sum += quad.y;
+      sum += quad.z;
+      sum += quad.w;
+    }
   }
   // As SumOverWarp does with them on the diagonal.
   sum += __shfl_xor_sync(kAllLanes, sum, 1);
@@ -147,7 +152,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
     for (int t = 0; t < kTokens; ++t) h[t] = head.list_scores[place.slot][t];
     const DotOperands operands = Block<kTokens>::Operands(p, row());
     if constexpr (kOrder == DotOrder::kAsBatch) {
-      DotBySumWarpsAsBatch<T>(p, operands, turn, up);
+      DotBySumWarpsAsBatch<T, kTokens, kPacks>(p, operands, turn, up);
     } else {
       DotBySumWarps<T, kTokens, kPacks>(operands, turn, up);
     }
