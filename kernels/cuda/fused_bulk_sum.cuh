@@ -42,17 +42,20 @@ __device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
   using Products = UpProducts<kTokens, kPacks>;
   const int lane = threadIdx.x % kWarp;
   auto& products = Block<kTokens>::template UpProducts<kPacks>(p)[turn];
-#pragma unroll(kTokens == 1 ? 4 : 2)
+  const int warp = threadIdx.x / kWarp;
+  float2 chunks[kPacks][kTokens];
+#pragma unroll
   for (int k = 0; k < kPacks; ++k) {
-    const int segment = threadIdx.x / kWarp + k * kSumWarps;
-    float chunks[kTokens][2][2];
-    Dot::MultiplyChunks(in, segment, chunks);
+    Dot::MultiplyChunks(in, warp + k * kSumWarps, chunks[k]);
+  }
+  if (Dot::OnDiagonal()) {
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      if (!Dot::OnDiagonal()) continue;
-      *reinterpret_cast<float2*>(
-          &products.of[t * kChunkProducts + lane / 4][2 * segment]) =
-          make_float2(Dot::Diagonal(chunks[t][0]), Dot::Diagonal(chunks[t][1]));
+      auto* pairs =
+          reinterpret_cast<float2*>(products.of[t * kChunkProducts + lane / 4]);
+#pragma unroll
+      for (int k = 0; k < kPacks; ++k)
+        pairs[warp + k * kSumWarps] = chunks[k][t];
     }
   }
   SyncSumWarps();

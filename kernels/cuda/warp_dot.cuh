@@ -47,9 +47,8 @@ enum class DotOrder {
 // belong together.
 template <typename T, int kTokens, DotOrder kOrder>
 struct WarpDot {
-  // Of the two columns that a lane holds, in the row that may meet the
-  // diagonal.
-  float sums[kTokens][2] = {};
+  // In the lanes that are OnDiagonal.
+  float sums[kTokens] = {};
 
   // Nothing is added for packs beyond the row.
   __device__ void Add(const DotOperands& in, int segment) {
@@ -80,30 +79,27 @@ struct WarpDot {
       float high[4] = {};
       MultiplyAdd(low, w, {v[0], v[1]}, T());
       MultiplyAdd(high, w, {v[2], v[3]}, T());
-      sums[t][0] += low[0] + high[2];
-      sums[t][1] += low[1] + high[3];
+      sums[t] += Diagonal(low[0], low[1]) + Diagonal(high[2], high[3]);
     }
   }
 
   // Chunks are added one after the other, from first_chunk around.
   __device__ void AddAsBatch(const DotOperands& in, int segment) {
-    float products[kTokens][2][2];
+    float2 products[kTokens];
     MultiplyChunks(in, segment, products);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-#pragma unroll
-      for (const auto& chunk : products[t]) {
-        sums[t][0] += chunk[0];
-        sums[t][1] += chunk[1];
-      }
+      sums[t] += products[t].x;
+      sums[t] += products[t].y;
     }
   }
 
-  // The products of the two chunks of a segment, each as `sums` has them. Packs
-  // g and g + 8 of the first chunk are row g of one factor and column g of
-  // another, those of the second row g + 8, and column g of a third.
+  // What the two chunks of a segment give for each token, in the lanes that are
+  // OnDiagonal. Packs g and g + 8 of the first chunk are row g of one factor
+  // and column g of another, those of the second row g + 8, and column g of a
+  // third.
   __device__ static void MultiplyChunks(const DotOperands& in, int segment,
-                                        float (&products)[kTokens][2][2]) {
+                                        float2 (&products)[kTokens]) {
     const int lane = threadIdx.x % kWarp;
     // Tiles 0, 2, 1, 3.
     const int w_lane = (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
@@ -117,10 +113,8 @@ struct WarpDot {
       float second[4] = {};
       MultiplyAdd(first, w, {v[0], v[1]}, T());
       MultiplyAdd(second, w, {v[2], v[3]}, T());
-      products[t][0][0] = first[0];
-      products[t][0][1] = first[1];
-      products[t][1][0] = second[2];
-      products[t][1][1] = second[3];
+      products[t] = make_float2(Diagonal(first[0], first[1]),
+                                Diagonal(second[2], second[3]));
     }
   }
 
@@ -136,15 +130,16 @@ struct WarpDot {
 
   // The sum of all that were added for a token, in all lanes.
   __device__ float Sum(int token) const {
-    return SumOverWarp(OnDiagonal() ? Diagonal(sums[token]) : 0);
+    return SumOverWarp(OnDiagonal() ? sums[token] : 0);
   }
 
-  // Row lane / 4 meets the diagonal in this lane.
+  // Of the two columns that a lane holds, one is that of its row, lane / 4, in
+  // every fourth lane: the first in even rows.
   __device__ static bool OnDiagonal() {
     return threadIdx.x % 4 == threadIdx.x % kWarp / 8;
   }
-  __device__ static float Diagonal(const float (&columns)[2]) {
-    return threadIdx.x / 4 % 2 == 0 ? columns[0] : columns[1];
+  __device__ static float Diagonal(float even_row, float odd_row) {
+    return threadIdx.x / 4 % 2 == 0 ? even_row : odd_row;
   }
 };
 
