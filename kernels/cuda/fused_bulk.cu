@@ -11,7 +11,9 @@
 // Only what is stored at the end has to wait for the launch before (the hidden
 // states have places of their own, fused_bulk_fetch.cuh), and where rows are
 // short enough a multiprocessor has room for two blocks: while those of one
-// launch run out of work, those of the next are at theirs.
+// launch run out of work, those of the next are at theirs. A launch made ahead
+// of its batch has the device for itself: it fills its rings, and waits there
+// for the host's word.
 #include <algorithm>
 
 #include "kernels/cuda/dependent_launch.cuh"
@@ -87,7 +89,7 @@ __global__ void __launch_bounds__(Form<kTokens, kPacks, kAhead>::kThreads,
 constexpr int kMostSharedBytes = Form<1, 8, false>::kSharedBytes;
 // On their way to a block before the hidden states: no more than keep the
 // memory busy.
-constexpr int kAheadBytes = 32 << 10;
+constexpr int kEarlyBytes = 32 << 10;
 // An up and a down row, and one that is still to come.
 constexpr int kMinListSlots = 3;
 // What the registers of a sum thread hold.
@@ -174,7 +176,7 @@ cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
       BlockSlots<kTokens, kPacks, kAhead>(params.hidden_size, params.as_batch);
   const FusedBulkParams bulk = {
       params,     row_bytes,  F::kGateWarps,
-      slots.gate, slots.list, std::max(kAheadBytes / row_bytes, 1)};
+      slots.gate, slots.list, std::max(kEarlyBytes / row_bytes, 1)};
   // At least so much that no third block fits, where a multiprocessor has
   // little more than a block can have: FusedBulkTakes counts on that.
   const int shared_bytes = std::max(

@@ -30,7 +30,7 @@ struct FusedBulkParams : FusedTokensParams {
   int gate_warps;
   int gate_slots;  // >= gate_warps
   int list_slots;
-  int ahead_rows;  // Most on their way before the hidden states.
+  int early_rows;  // Most on their way before the hidden states.
 };
 
 // Products of a chunk with a token that are added up apart from each other.
@@ -53,7 +53,7 @@ struct Head {
   uint4 zero_pack;
   unsigned long long launch;  // Of all on the same buffers, from 0.
   uint64_t gate_full[kMaxGateSlots];
-  uint64_t ahead_full[kMaxListSlots];  // Of the slot's first row.
+  uint64_t early_full[kMaxListSlots];  // Of the slot's first row.
   uint64_t hidden_full;
   uint64_t told;  // Of a launch made ahead: whether it is left.
   bool left;      // That; known when `told` or hidden_full has ended.

@@ -27,11 +27,11 @@ class FirstRows {
       InitBarrier(&head.gate_full[slot], 1);
     }
     for (int slot = warp; slot < p.list_slots; slot += p.gate_warps) {
-      InitBarrier(&head.ahead_full[slot], 1);
+      InitBarrier(&head.early_full[slot], 1);
     }
     PublishBarriers();
     // Barriers of other warps' slots may not be there yet.
-    while (next_ < min(min(p.ahead_rows, p.gate_slots), end_)) {
+    while (next_ < min(min(p.early_rows, p.gate_slots), end_)) {
       Order(p, warp);
     }
   }
@@ -42,8 +42,8 @@ class FirstRows {
     while (next_ < end_) {
       const bool come = HasEnded(&head.hidden_full, 0);
       if (kAhead && come && head.left) return;
-      if (come || next_ < p.ahead_rows ||
-          HasEnded(Full(p, next_ - p.ahead_rows), 0)) {
+      if (come || next_ < p.early_rows ||
+          HasEnded(Full(p, next_ - p.early_rows), 0)) {
         Order(p, warp);
       }
     }
@@ -67,7 +67,7 @@ class FirstRows {
   __device__ static uint64_t* Full(const FusedBulkParams& p, int i) {
     auto& head = In::head();
     return i < p.gate_slots ? &head.gate_full[i]
-                            : &head.ahead_full[i - p.gate_slots];
+                            : &head.early_full[i - p.gate_slots];
   }
   __device__ void Order(const FusedBulkParams& p, int warp) {
     std::byte* slot = next_ < p.gate_slots
@@ -122,21 +122,21 @@ __device__ void RunGateWarp(const FusedBulkParams& p,
   uint32_t parity = 0;
   int first = 0;  // Row of the turn.
   for (int turn = 0; turn < 2 || first < rows; ++turn) {
-    const bool ahead = turn == 1;
-    const int slots = ahead ? p.list_slots : p.gate_slots;
+    const bool in_list_slots = turn == 1;
+    const int slots = in_list_slots ? p.list_slots : p.gate_slots;
     // From a slot's row to the one that comes there next.
     const int step = turn == 0 ? p.gate_slots + p.list_slots : p.gate_slots;
     for (int slot = warp; slot < slots; slot += p.gate_warps) {
       const int i = first + slot;
       if (i < rows) {
         ScoreRow<T, kOrder, kTokens>(
-            p, i, ahead ? In::ListSlot(p, slot) : In::GateSlot(p, slot),
-            ahead ? &head.ahead_full[slot] : &head.gate_full[slot],
-            ahead ? 0 : parity, ahead ? rows : i + step, rows);
+            p, i, in_list_slots ? In::ListSlot(p, slot) : In::GateSlot(p, slot),
+            in_list_slots ? &head.early_full[slot] : &head.gate_full[slot],
+            in_list_slots ? 0 : parity, in_list_slots ? rows : i + step, rows);
       }
-      if (ahead) Arrive(&head.list_empty[slot]);
+      if (in_list_slots) Arrive(&head.list_empty[slot]);
     }
-    if (!ahead) parity ^= 1;
+    if (!in_list_slots) parity ^= 1;
     first += slots;
   }
 }

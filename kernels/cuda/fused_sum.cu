@@ -6,6 +6,7 @@
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_outcome.h"
 
 namespace sparse_ffn::cuda {
 namespace {
@@ -116,7 +117,7 @@ __device__ void Announce(const SumParams& p, bool left) {
   p.state->sums_done = 0;
   // Each block's results were in the host's memory before it counted itself.
   __threadfence();
-  const int number = p.ahead_number == 0 ? 1 : p.ahead_number;
+  const int number = p.ahead_number == 0 ? kNotAhead : p.ahead_number;
   *static_cast<volatile int*>(p.done) = left ? -number : number;
 }
 

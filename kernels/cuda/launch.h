@@ -295,7 +295,7 @@ struct FusedSumParams {
                        // 16-byte aligned where there is more than one
   int* counters;  // [1 + tokens]: active neurons, of the union, then of each
                   // token; as above
-  int* done;      // [1], page-locked, or null: becomes 1 when both are there.
+  int* done;      // [1], page-locked, or null: kNotAhead when both are there.
                   // After a launch made ahead its number, or -number where it
                   // was left; then nothing else is written.
   int ahead_number;   // Its AheadParams::number; 0: it was not made ahead.

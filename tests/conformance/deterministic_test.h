@@ -38,7 +38,8 @@ class DeterministicTest : public BackendTest {
         {264, 100, DataType::kFloat16, Activation::kFatRelu, 0.01F, 0.5},
         {72, 20000, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
         {5120, 400, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
-        {8192, 300, DataType::kFloat16, Activation::kRelu, 0, 0.2}};
+        {8192, 300, DataType::kFloat16, Activation::kRelu, 0, 0.2},
+        {3080, 300, DataType::kBFloat16, Activation::kFatRelu, 0.01F, 0.2}};
     if (kSanitized) return {shapes[1], shapes[3]};
     return shapes;
   }
