@@ -194,6 +194,7 @@ cudaError_t LaunchForm(const FusedTokensParams& params, cudaStream_t stream) {
   });
 }
 
+// As a batch, which has less room: all backends take the same sizes.
 template <int kTokens, int kPacks, bool kAhead>
 bool HasSlots(int hidden_size) {
   return BlockSlots<kTokens, kPacks, kAhead>(hidden_size, /*as_batch=*/true)

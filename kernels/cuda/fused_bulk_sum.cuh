@@ -43,19 +43,24 @@ __device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
   const int lane = threadIdx.x % kWarp;
   auto& products = Block<kTokens>::template UpProducts<kPacks>(p)[turn];
   const int warp = threadIdx.x / kWarp;
-  float2 chunks[kPacks][kTokens];
+  // As many at once as registers hold.
+  constexpr int kGroup = kTokens == 1 ? kPacks : 2;
 #pragma unroll
-  for (int k = 0; k < kPacks; ++k) {
-    Dot::MultiplyChunks(in, warp + k * kSumWarps, chunks[k]);
-  }
-  if (Dot::OnDiagonal()) {
+  for (int first = 0; first < kPacks; first += kGroup) {
+    float2 chunks[kGroup][kTokens];
 #pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-      auto* pairs =
-          reinterpret_cast<float2*>(products.of[t * kChunkProducts + lane / 4]);
+    for (int k = 0; k < kGroup && first + k < kPacks; ++k) {
+      Dot::MultiplyChunks(in, warp + (first + k) * kSumWarps, chunks[k]);
+    }
+    if (!Dot::OnDiagonal()) continue;
 #pragma unroll
-      for (int k = 0; k < kPacks; ++k)
-        pairs[warp + k * kSumWarps] = chunks[k][t];
+    for (int k = 0; k < kGroup && first + k < kPacks; ++k) {
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        auto* pairs = reinterpret_cast<float2*>(
+            products.of[t * kChunkProducts + lane / 4]);
+        pairs[warp + (first + k) * kSumWarps] = chunks[k][t];
+      }
     }
   }
   SyncSumWarps();

@@ -45,7 +45,8 @@ class Block {
 
  public:
   static constexpr int kThreads = Batch::kThreads;
-  static_assert(!kOrdered || Batch::kChunkPacks == kDotChunkPacks);
+  static_assert(!kOrdered ||
+                (S::kApart && Batch::kChunkPacks == kDotChunkPacks));
 
   struct Shared {
     typename Batch::Shared batch;

@@ -195,7 +195,7 @@ cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream);
 
 // Step 3 after LaunchFusedGatedUp with block_counts: leaves parts that
-// LaunchFusedSum, with one group, adds up to the bits that one token gets from
+// LaunchFusedSum, with one group, adds up to the bits that a token gets from
 // LaunchFusedBulk with as_batch.
 struct OrderedDownParams {
   const void* down_proj;    // [n, hidden], transposed from the checkpoint

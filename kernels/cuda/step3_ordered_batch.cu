@@ -1,5 +1,5 @@
-// Step 3 of a batch in the order in which the fused form of one token adds up:
-// a token gets the same bits from both. For compute capability 9.0 and newer.
+// Step 3 of a batch in the order in which the kernel of all steps adds up: a
+// token gets the same bits from both. For compute capability 9.0 and newer.
 //
 // There, each block of the fused launch adds up its neurons one after the
 // other, and LaunchFusedSum its group's blocks one after the other. Here, a

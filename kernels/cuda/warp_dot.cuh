@@ -39,7 +39,7 @@ struct DotOperands {
 // How the products of a row are added up.
 enum class DotOrder {
   kFast,     // in any one order
-  kAsBatch,  // as BatchProducts with eight column warps does, to the bit
+  kAsBatch,  // as BatchProducts with eight column warps and kApart, to the bit
 };
 
 // Some packs of the row make the rows of one factor, and the same packs of a

@@ -105,7 +105,7 @@ absl::Status CaseTimer::TimeDeterministic() {
   deterministic = true;
   absl::Status status;
   if (cuda::CudaSteps::UsesOrderedBatch(model_.cuda_model())) {
-    status = TimeFused(&model_.deterministic_steps(), &times_.deterministic);
+    status = TimeFused(&model_.steps(), &times_.deterministic);
   }
   deterministic = false;
   return status;

@@ -55,9 +55,10 @@ class TimedModel {
   const cuda::CudaLayer& typical_layer() { return model_.layers[typical_]; }
   // Lanes of it may be made; not while they run are its forms changed.
   cuda::CudaModel& cuda_model() { return model_; }
-  cuda::CudaSteps& steps() { return *steps_; }
-  // The same, to be used while the model's config says deterministic.
-  cuda::CudaSteps& deterministic_steps() { return *deterministic_steps_; }
+  // For what the model's config says: deterministic or not.
+  cuda::CudaSteps& steps() {
+    return model_.config.deterministic ? *deterministic_steps_ : *steps_;
+  }
   int layers() const { return static_cast<int>(model_.layers.size()); }
   size_t matrix_bytes() const { return n_ * hidden_ * 2; }
 

@@ -76,10 +76,13 @@ TEST_F(DeterministicBitsTest, OtherTokensNaNStaysWithThem) {
     const Bits alone =
         RowsOf(Run(*lane, 0, layer.hidden_states, {0}, Execution::kSparse))
             .front();
-    EXPECT_EQ(RowsOf(Run(*lane, 1, layer.hidden_states, Turned(0, kStates),
-                         Execution::kSparse))
-                  .front(),
-              alone);
+    for (size_t tokens : {size_t{2}, kStates}) {
+      EXPECT_EQ(RowsOf(Run(*lane, 1, layer.hidden_states, Turned(0, tokens),
+                           Execution::kSparse))
+                    .front(),
+                alone)
+          << tokens;
+    }
   }
 }
 

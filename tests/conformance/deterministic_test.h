@@ -29,9 +29,10 @@ class DeterministicTest : public BackendTest {
   }
 
   // At the edges of the CUDA kernels' tiles: a last chunk and tile of columns
-  // that is not full, fewer neurons than multiprocessors, more of them than a
-  // block takes at once, rows that one multiprocessor block fills. Under a
-  // sanitizer, where those kernels do not run, two small ones.
+  // that is not full, an odd number of chunks, fewer neurons than
+  // multiprocessors, more of them than a block takes at once, rows that one
+  // multiprocessor block fills. Under a sanitizer, where those kernels do not
+  // run, two small ones.
   static std::vector<TestLayerShape> EdgeShapes() {
     std::vector<TestLayerShape> shapes = {
         {1160, 11000, DataType::kBFloat16, Activation::kDRelu, 0, 0.1},
@@ -39,7 +40,9 @@ class DeterministicTest : public BackendTest {
         {72, 20000, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
         {5120, 400, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
         {8192, 300, DataType::kFloat16, Activation::kRelu, 0, 0.2},
-        {3080, 300, DataType::kBFloat16, Activation::kFatRelu, 0.01F, 0.2}};
+        {3080, 400, DataType::kBFloat16, Activation::kFatRelu, 0.01F, 0.1},
+        {4104, 300, DataType::kFloat16, Activation::kDRelu, 0, 0.2},
+        {5128, 300, DataType::kBFloat16, Activation::kRelu, 0, 0.2}};
     if (kSanitized) return {shapes[1], shapes[3]};
     return shapes;
   }
