@@ -2,14 +2,17 @@
 # Installs the Debian or Ubuntu packages that a task needs, and only those that
 # are missing. Names of tasks may be combined; "build" is the default.
 #
-#   deploy/packages.sh [--list] [build] [bundle] [test] [check] [docker]
+#   deploy/packages.sh [--list] [build] [bundle] [test] [sanitize] [check]
+#                               [docker]
 #
-#   build   compiler, CMake and the libraries of the server and its clients
-#   bundle  what the self-contained tarball needs on top
-#   test    what the tests need on top
-#   check   formatter, linters
-#   docker  what the test of the image needs: a Docker daemon, debootstrap
-#   --list  print the names and install nothing
+#   build     compiler, CMake and the libraries of the server and its clients
+#   bundle    what the self-contained tarball needs on top
+#   test      what the tests need on top
+#   sanitize  what the presets asan and tsan need on top: clang, its sanitizers
+#             and what names the functions in their reports
+#   check     formatter, linters
+#   docker    what the test of the image needs: a Docker daemon, debootstrap
+#   --list    print the names and install nothing
 set -euo pipefail
 
 build_packages=(
@@ -31,6 +34,7 @@ build_packages=(
 )
 bundle_packages=(patchelf)
 test_packages=(libgmock-dev libgtest-dev python3)
+sanitize_packages=(clang libclang-rt-dev llvm)
 check_packages=(clang-format clang-tidy shellcheck)
 docker_packages=(debootstrap docker.io iproute2)
 
@@ -41,11 +45,12 @@ add() {
     build) packages+=("${build_packages[@]}") ;;
     bundle) packages+=("${bundle_packages[@]}") ;;
     test) packages+=("${test_packages[@]}") ;;
+    sanitize) packages+=("${sanitize_packages[@]}") ;;
     check) packages+=("${check_packages[@]}") ;;
     docker) packages+=("${docker_packages[@]}") ;;
     *)
       echo "packages.sh: unknown task '$1'; expected build, bundle, test," \
-        "check or docker" >&2
+        "sanitize, check or docker" >&2
       exit 2
       ;;
   esac

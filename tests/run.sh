@@ -49,6 +49,7 @@ done
 cd "$root"
 build_dir=$root/build/$preset
 jobs=$(nproc)
+case "$preset" in asan | tsan) tasks+=(sanitize) ;; esac
 
 if $install; then
   deploy/packages.sh "${tasks[@]}"
