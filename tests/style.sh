@@ -3,7 +3,7 @@
 #
 #   tests/style.sh format  C++, CUDA and proto against .clang-format
 #   tests/style.sh shell   shell scripts with shellcheck
-#   tests/style.sh tidy    C++ with clang-tidy, in build/release and build/tidy
+#   tests/style.sh tidy    C++ with clang-tidy, in build/tidy
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,31 +23,38 @@ case "${1:-}" in
     } | xargs -0 -r shellcheck --external-sources --source-path=SCRIPTDIR
     ;;
   tidy)
-    for preset in release tidy; do
-      log=$(cmake --preset "$preset" 2>&1 &&
-        cmake --build --preset "$preset" --target sparse_ffn_proto) || {
-        echo "$log"
-        exit 1
-      }
-    done
-    sources() {
-      sed -nE 's/^ *"file": "(.*\.(cc|cxx))",?$/\1/p' \
-        "build/$1/compile_commands.json" | sort -u
+    log=$(cmake --preset tidy 2>&1 &&
+      cmake --build --preset tidy --target sparse_ffn_proto) || {
+      echo "$log"
+      exit 1
     }
+    mapfile -t sources < <(sed -nE '/sparse_ffn_proto/d
+      s/^ *"file": "(.*\.(cc|cxx))",?$/\1/p' build/tidy/compile_commands.json)
+    # Most of the time goes into the headers of libraries: the sources of a
+    # target are read as one. They are copied into the file that would include
+    # them, since the analyzer and some checks do not look into a source that
+    # another one includes. What several sources include stays once, what one
+    # source includes twice stays for readability-duplicate-include to find.
+    for source in "${sources[@]}"; do
+      mapfile -t parts < <(sed -nE 's/^#include "(\/.*)"$/\1/p' "$source")
+      if ((${#parts[@]} > 0)); then
+        awk '
+          /^#include/ && !here[FILENAME, $0]++ && anywhere[$0]++ { next }
+          { print }
+        ' "${parts[@]}" >"$source.joined"
+        mv "$source.joined" "$source"
+      fi
+    done
+    # tidy CONFIG PATTERN: the sources whose names match.
     tidy() {
-      xargs -d '\n' -r -P "$(nproc)" -n 1 clang-tidy --quiet "$@"
+      printf '%s\n' "${sources[@]}" | grep -E "$2" |
+        xargs -d '\n' -r -P "$(nproc)" -n 1 \
+          clang-tidy --quiet -p build/tidy --config-file="$1"
     }
     status=0
-    # The analyzer does not look into a source that another one includes.
-    sources release | grep -F -e "$root/kernels/" -e "$root/server/" |
-      grep -vF "$root/server/service/" | tidy -p build/release || status=1
-    # Elsewhere most of the time goes into the headers of libraries: the sources
-    # of a target are read as one, which misc-unused-using-decls and
-    # misc-unused-alias-decls do not look into either.
-    sources tidy | grep -F -e /tidy/client/ -e /sparse_ffn_service.dir/ |
-      tidy -p build/tidy --config-file=client/.clang-tidy || status=1
-    sources tidy | grep -F "$root/build/tidy/tests/" |
-      tidy -p build/tidy --config-file=tests/.clang-tidy || status=1
+    tidy .clang-tidy '/tidy/(kernels|server)/|/kernels/cpu/' || status=1
+    tidy client/.clang-tidy '/tidy/client/' || status=1
+    tidy tests/.clang-tidy '/tidy/tests/' || status=1
     exit "$status"
     ;;
   *)
