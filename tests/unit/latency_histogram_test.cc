@@ -12,7 +12,7 @@
 namespace sparse_ffn {
 namespace {
 
-constexpr uint64_t kSeed = 20240607;
+constexpr uint64_t kValuesSeed = 20240607;
 constexpr double kQuantiles[] = {0, 0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1};
 
 // The definition in the header, by sorting.
@@ -71,8 +71,8 @@ TEST(LatencyHistogramTest, EveryMagnitudeIsWithinItsError) {
 }
 
 TEST(LatencyHistogramTest, MatchesExactPercentilesOfRandomLatencies) {
-  SCOPED_TRACE(testing::Message() << "seed " << kSeed);
-  std::mt19937_64 random(kSeed);
+  SCOPED_TRACE(testing::Message() << "seed " << kValuesSeed);
+  std::mt19937_64 random(kValuesSeed);
   std::lognormal_distribution<double> usual(11, 0.3);
   std::lognormal_distribution<double> tail(15, 1.5);
   LatencyHistogram histogram;
@@ -86,8 +86,8 @@ TEST(LatencyHistogramTest, MatchesExactPercentilesOfRandomLatencies) {
 }
 
 TEST(LatencyHistogramTest, MergedIsAsIfRecordedInOne) {
-  SCOPED_TRACE(testing::Message() << "seed " << kSeed);
-  std::mt19937_64 random(kSeed);
+  SCOPED_TRACE(testing::Message() << "seed " << kValuesSeed);
+  std::mt19937_64 random(kValuesSeed);
   std::vector<uint64_t> values;
   LatencyHistogram parts[3];
   for (int i = 0; i < 3000; ++i) {
