@@ -60,10 +60,11 @@ grep -h '^-- CUDA backend' "$build_dir/configure.log" | sed 's/^-- /   /' || tru
 run_step "build" "$build_dir/build.log" \
   cmake --build --preset "$preset" --parallel "$jobs"
 
+# One more test at a time than processors: several mostly wait.
 test_log=$build_dir/test.log
 status=0
 run_step "test" "$test_log" \
-  ctest --preset "$preset" --no-tests=error --parallel "$jobs" \
+  ctest --preset "$preset" --no-tests=error --parallel "$((jobs + 1))" \
   ${ctest_arguments[@]+"${ctest_arguments[@]}"} || status=$?
 
 # Lines of ctest such as " 3/10 Test  #3: name ....***Skipped   0.01 sec".
