@@ -3,8 +3,8 @@
 #
 #   tests/run.sh [--preset NAME] [--docker] [--no-install]
 #
-#   --preset NAME  a preset of CMakePresets.json; release is the default, with
-#                  CUDA where a toolkit is found
+#   --preset NAME  release, with CUDA where a toolkit is found (the default),
+#                  debug, cpu, asan or tsan: see CMakePresets.json
 #   --docker       also build the image and run it in a container (root, minutes)
 #   --no-install   leave the system's packages alone
 #
@@ -49,13 +49,21 @@ done
 cd "$root"
 build_dir=$root/build/$preset
 jobs=$(nproc)
-case "$preset" in asan | tsan) tasks+=(sanitize) ;; esac
+configure=(cmake --preset "$preset")
+case "$preset" in
+  asan | tsan)
+    tasks+=(sanitize)
+    # In a folder that was configured for another compiler CMake would drop what
+    # the preset says, the sanitizers too.
+    configure+=(--fresh)
+    ;;
+esac
 
 if $install; then
   deploy/packages.sh "${tasks[@]}"
 fi
 run_step "configure, preset $preset" "$build_dir/configure.log" \
-  cmake --preset "$preset"
+  "${configure[@]}"
 grep -h '^-- CUDA backend' "$build_dir/configure.log" | sed 's/^-- /   /' || true
 run_step "build" "$build_dir/build.log" \
   cmake --build --preset "$preset" --parallel "$jobs"
