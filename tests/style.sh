@@ -31,10 +31,11 @@ case "${1:-}" in
     mapfile -t sources < <(sed -nE '/sparse_ffn_proto/d
       s/^ *"file": "(.*\.(cc|cxx))",?$/\1/p' build/tidy/compile_commands.json)
     # Most of the time goes into the headers of libraries: sources of a target
-    # are read as one, all of a test's and up to 8 elsewhere. They are copied into the file that would include
-    # them, since the analyzer and some checks do not look into a source that
-    # another one includes. What several sources include stays once, what one
-    # source includes twice stays for readability-duplicate-include to find.
+    # are read as one, all of a test's and up to 8 elsewhere. They are copied
+    # into the file that would include them, since the analyzer and some checks
+    # do not look into a source that another one includes. What several sources
+    # include stays once, what one source includes twice stays for
+    # readability-duplicate-include to find.
     for source in "${sources[@]}"; do
       [[ $source == "$root"/build/tidy/* ]] || continue
       mapfile -t parts < <(sed -nE 's/^#include "(\/.*)"$/\1/p' "$source")

@@ -100,8 +100,8 @@ struct Block {
     return SharedRow(p, kTokens + p.list_slots + slot);
   }
   template <int kPacks>
-  __device__ static auto* UpProducts(const FusedBulkParams& p) {
-    return reinterpret_cast<sparse_ffn::cuda::UpProducts<kTokens, kPacks>*>(
+  __device__ static auto* Products(const FusedBulkParams& p) {
+    return reinterpret_cast<UpProducts<kTokens, kPacks>*>(
         SharedRow(p, kTokens + p.list_slots + p.gate_slots));
   }
 };

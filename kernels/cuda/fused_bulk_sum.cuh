@@ -39,9 +39,8 @@ __device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
                                      const DotOperands& in, int turn,
                                      float (&dots)[kTokens]) {
   using Dot = WarpDot<T, kTokens, DotOrder::kAsBatch>;
-  using Products = UpProducts<kTokens, kPacks>;
   const int lane = threadIdx.x % kWarp;
-  auto& products = Block<kTokens>::template UpProducts<kPacks>(p)[turn];
+  auto& products = Block<kTokens>::template Products<kPacks>(p)[turn];
   const int warp = threadIdx.x / kWarp;
   // As many at once as registers hold.
   constexpr int kGroup = kTokens == 1 ? kPacks : 2;
@@ -68,7 +67,7 @@ __device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
   if (lane < kTokens * kChunkProducts) {
     const auto* quads = reinterpret_cast<const float4*>(products.of[lane]);
 #pragma unroll
-    for (int q = 0; q < Products::kChunks / 4; ++q) {
+    for (int q = 0; q < products.kChunks / 4; ++q) {
       const float4 quad = quads[q];
       sum += quad.x;
       sum += quad.y;

@@ -63,10 +63,9 @@ struct WarpDot {
   // of a token column g of two factors, one for each of those rows.
   __device__ void AddFast(const DotOperands& in, int segment) {
     const int lane = threadIdx.x % kWarp;
-    // Tiles 0, 2, 1, 3: those that belong to a row of weights side by side.
-    const int x_lane = (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
     const int w_at = segment * kWarp + lane;
-    const int x_at = segment * kWarp + x_lane;
+    // Those that belong to a row of weights side by side.
+    const int x_at = segment * kWarp + TilesSwapped(lane);
     uint32_t w[4];
     LoadTiles<4>(w_at < in.packs ? in.row + w_at * kPackBytes : in.zero_pack,
                  w);
@@ -101,10 +100,8 @@ struct WarpDot {
   __device__ static void MultiplyChunks(const DotOperands& in, int segment,
                                         float2 (&products)[kTokens]) {
     const int lane = threadIdx.x % kWarp;
-    // Tiles 0, 2, 1, 3.
-    const int w_lane = (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
     uint32_t w[4];
-    LoadTiles<4>(InTurn(in, segment, w_lane, in.row), w);
+    LoadTiles<4>(InTurn(in, segment, TilesSwapped(lane), in.row), w);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
       uint32_t v[4];
@@ -116,6 +113,11 @@ struct WarpDot {
       products[t] = make_float2(Diagonal(first[0], first[1]),
                                 Diagonal(second[2], second[3]));
     }
+  }
+
+  // The pack of a lane that LoadTiles is to give tiles 0, 2, 1, 3 of a segment.
+  __device__ static int TilesSwapped(int lane) {
+    return (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
   }
 
   // Pack `i` of a segment, of a row, in the order of kAsBatch.

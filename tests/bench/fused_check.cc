@@ -203,14 +203,14 @@ absl::StatusOr<double> CheckFused(TimedModel* model, int runs) {
 }
 
 absl::StatusOr<bool> CheckFusedInARow(TimedModel* model, int runs) {
-  auto lane = cuda::CudaLane::New(model->cuda_model());
-  if (!lane.ok()) return lane.status();
   const auto takes = [&](int tokens) {
     return static_cast<size_t>(tokens) <=
                model->cuda_model().config.max_batch_tokens &&
            cuda::CudaSteps::UsesFusedBulk(model->cuda_model(), tokens);
   };
   if (!takes(1)) return false;
+  auto lane = cuda::CudaLane::New(model->cuda_model());
+  if (!lane.ok()) return lane.status();
   model->cuda_model().sparse_form = SparseForm::kFused;
   absl::Status status = CheckRow(model, lane->get(), runs, {1});
   if (takes(2)) {
