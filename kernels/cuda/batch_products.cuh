@@ -1,7 +1,7 @@
 // Products of some rows of a weight matrix with the hidden states of a batch,
-// by one block: both stream through a ring in shared memory, a chunk of columns
-// at a time, and the warps share each chunk's columns and rows. With eight
-// column warps and kApart the order of additions is that of
+// by one block: both stream through a ring in shared memory, a chunk or two of
+// columns at a time, and the warps share each chunk's columns and rows. With
+// eight column warps and kApart the order of additions is that of
 // DotOrder::kAsBatch (warp_dot.cuh): change both or none.
 #ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
@@ -44,23 +44,31 @@ class BatchProducts {
   static constexpr int kHalf = kColumns / 2;  // A warp's packs: one of each.
   static constexpr int kRowTiles = S::kRowTiles / S::kRowWarps;  // Of a warp.
   static_assert(kChunkPacks == kColumns / kPack);
-  static constexpr int kSweep = kThreads / kChunkPacks;  // Rows copied at once.
+  static constexpr int kStageRows = kRows + kTokens;
+  // Padded, so that eight rows side by side fall on different banks.
+  template <int kChunks>
+  static constexpr int kRowBytes = (kChunks * kColumns + kPack) * 2;
+  // Of the ring. Two chunks, for longer copies, where there is room for three
+  // such stages.
+  static constexpr int kStageChunks =
+      kChunkPacks < kWarp && 3 * kStageRows * kRowBytes<2> <= S::kRingBytes ? 2
+                                                                            : 1;
+  static constexpr int kStagePacks = kStageChunks * kChunkPacks;  // Of a row.
+  static constexpr int kSweep = kThreads / kStagePacks;  // Rows copied at once.
   static constexpr int kRowSweeps = (kRows + kSweep - 1) / kSweep;
   static constexpr int kTokenSweeps = (kTokens + kSweep - 1) / kSweep;
-  // Padded, so that eight rows side by side fall on different banks.
-  static constexpr int kRowBytes = (kColumns + kPack) * 2;
-  static constexpr int kStageBytes = (kRows + kTokens) * kRowBytes;
+  static constexpr int kStageBytes = kStageRows * kRowBytes<kStageChunks>;
   static constexpr int kMaxStages = 10;
   static constexpr int kStages = S::kRingBytes / kStageBytes < kMaxStages
                                      ? S::kRingBytes / kStageBytes
                                      : kMaxStages;
-  static constexpr int kAhead = kStages - 1;  // Chunks that copies run ahead.
+  static constexpr int kAhead = kStages - 1;  // Steps that copies run ahead.
   static constexpr int kParts = S::kColumnWarps / 2;
   static_assert(S::kRowTiles % S::kRowWarps == 0 && kStages >= 3);
 
  public:
   union Shared {
-    std::byte ring[kStages][kRows + kTokens][kRowBytes];
+    std::byte ring[kStages][kStageRows][kRowBytes<kStageChunks>];
     // After the last chunk. Of each warp's columns; the first one becomes the
     // result.
     Products parts[kParts];
@@ -77,8 +85,8 @@ class BatchProducts {
         first_chunk_(static_cast<int>(blockIdx.x) % FullChunks()) {}
 
   // Takes rows neuron_of(0), ..., neuron_of(count - 1) of `matrix`,
-  // count <= kRows, and begins to copy them. Needs no hidden states yet. All
-  // threads have left the products of the call before.
+  // count <= kRows, and begins to copy them. Needs no hidden states yet, the
+  // first time. All threads have left the products of the call before.
   template <typename F>
   __device__ void Start(const void* matrix, int count, F&& neuron_of) {
     count_ = count;
@@ -90,7 +98,12 @@ class BatchProducts {
           static_cast<size_t>(row < count ? neuron_of(row) : 0) * hidden_size_ +
           SweepColumn();
     }
-    for (int c = 0; c < kAhead; ++c) CopyRows(c, c);
+    for (int step = 0; step < kAhead; ++step) {
+      CopyRows(step, step);
+      if (!has_hidden_states_) continue;
+      CopyTokens(step, step);
+      EndCopies();
+    }
   }
 
   // The products [row][token] of the rows that Start took; what is beyond them
@@ -101,9 +114,12 @@ class BatchProducts {
  private:
   using Sums = float[kRowTiles][kTokenTiles][4];
 
-  __device__ static int SweepRow() { return threadIdx.x / kChunkPacks; }
+  // What this thread copies of a sweep: the row, and the pack of a stage's.
+  __device__ static int SweepRow() { return threadIdx.x / kStagePacks; }
+  __device__ static int SweepPack() { return threadIdx.x % kStagePacks; }
+  // In a chunk.
   __device__ static int SweepColumn() {
-    return threadIdx.x % kChunkPacks * kPack;
+    return SweepPack() % kChunkPacks * kPack;
   }
   __device__ std::byte* At(int stage, int row, int column) const {
     return shared_.ring[stage][row] + column * 2;
@@ -121,8 +137,11 @@ class BatchProducts {
   __device__ int FullChunks() const {
     return (hidden_size_ + kColumns - 1) / kColumns;
   }
-  // At least what Start copies: those after the last full one are not used.
-  __device__ int Chunks() const { return max(FullChunks(), kAhead); }
+  // Each takes the chunks of a stage. At least what Start copies: those after
+  // the last full chunk are not used.
+  __device__ int Steps() const {
+    return max((FullChunks() + kStageChunks - 1) / kStageChunks, kAhead);
+  }
   // Blocks start at different columns, so that not all of them read the same
   // hidden states at once.
   __device__ int FirstColumn(int chunk) const {
@@ -132,9 +151,15 @@ class BatchProducts {
     return (place < full ? place : place - full) * kColumns;
   }
 
-  __device__ void CopyRows(int chunk, int stage) const;
-  __device__ void CopyTokens(int chunk, int stage) const;
-  __device__ void Multiply(int stage, Sums& sums) const;
+  // Of the chunk of which this thread copies a part.
+  __device__ int SweepFirstColumn(int step) const {
+    return FirstColumn(step * kStageChunks + SweepPack() / kChunkPacks);
+  }
+
+  __device__ void CopyRows(int step, int stage) const;
+  __device__ void CopyTokens(int step, int stage) const;
+  // Chunk `chunk` of that stage.
+  __device__ void Multiply(int stage, int chunk, Sums& sums) const;
   __device__ void AddUp(const Sums& sums);
 
   Shared& shared_;
@@ -142,28 +167,29 @@ class BatchProducts {
   const int tokens_;
   const int hidden_size_;
   const int first_chunk_;
+  bool has_hidden_states_ = false;
   int count_ = 0;
   const T* rows_[kRowSweeps];
 };
 
 template <typename T, typename S, int kTokenTiles>
-__device__ void BatchProducts<T, S, kTokenTiles>::CopyRows(int chunk,
+__device__ void BatchProducts<T, S, kTokenTiles>::CopyRows(int step,
                                                            int stage) const {
-  const int column = FirstColumn(chunk);
+  const int column = SweepFirstColumn(step);
   const bool exists = column + SweepColumn() < hidden_size_;
 #pragma unroll
   for (int i = 0; i < kRowSweeps; ++i) {
     const int row = i * kSweep + SweepRow();
     if (row >= count_) break;
-    CopyPack(At(stage, row, SweepColumn()),
+    CopyPack(At(stage, row, SweepPack() * kPack),
              exists ? rows_[i] + column : rows_[i], exists);
   }
 }
 
 template <typename T, typename S, int kTokenTiles>
-__device__ void BatchProducts<T, S, kTokenTiles>::CopyTokens(int chunk,
+__device__ void BatchProducts<T, S, kTokenTiles>::CopyTokens(int step,
                                                              int stage) const {
-  const int column = FirstColumn(chunk) + SweepColumn();
+  const int column = SweepFirstColumn(step) + SweepColumn();
 #pragma unroll
   for (int i = 0; i < kTokenSweeps; ++i) {
     const int token = i * kSweep + SweepRow();
@@ -171,14 +197,14 @@ __device__ void BatchProducts<T, S, kTokenTiles>::CopyTokens(int chunk,
     const bool exists = token < tokens_ && column < hidden_size_;
     const T* from = hidden_states_;
     if (exists) from += static_cast<size_t>(token) * hidden_size_ + column;
-    CopyPack(At(stage, kRows + token, SweepColumn()), from, exists);
+    CopyPack(At(stage, kRows + token, SweepPack() * kPack), from, exists);
   }
 }
 
 template <typename T, typename S, int kTokenTiles>
-__device__ void BatchProducts<T, S, kTokenTiles>::Multiply(int stage,
+__device__ void BatchProducts<T, S, kTokenTiles>::Multiply(int stage, int chunk,
                                                            Sums& sums) const {
-  const int column = WarpColumn();
+  const int column = chunk * kColumns + WarpColumn();
   const int lane = threadIdx.x % 32;
   uint32_t tokens[2 * kTokenTiles];
   if constexpr (kTokenTiles == 1) {
@@ -260,23 +286,29 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
 template <typename T, typename S, int kTokenTiles>
 __device__ auto BatchProducts<T, S, kTokenTiles>::Finish() -> Products& {
   const int full = FullChunks();
-  const int chunks = Chunks();
-  for (int c = 0; c < kAhead; ++c) {
-    CopyTokens(c, c);
-    EndCopies();
+  const int steps = Steps();
+  if (!has_hidden_states_) {
+    for (int step = 0; step < kAhead; ++step) {
+      CopyTokens(step, step);
+      EndCopies();
+    }
+    has_hidden_states_ = true;
   }
   Sums sums = {};
   int stage = 0;
   int free_stage = kAhead;  // That all warps have left.
-  for (int c = 0; c < chunks; ++c) {
+  for (int step = 0; step < steps; ++step) {
     AwaitCopies<kAhead - 1>();
     __syncthreads();
-    if (c < full) Multiply(stage, sums);
-    if (c + kAhead < chunks) {
-      CopyRows(c + kAhead, free_stage);
-      CopyTokens(c + kAhead, free_stage);
+    if (step + kAhead < steps) {
+      CopyRows(step + kAhead, free_stage);
+      CopyTokens(step + kAhead, free_stage);
     }
     EndCopies();
+#pragma unroll
+    for (int chunk = 0; chunk < kStageChunks; ++chunk) {
+      if (step * kStageChunks + chunk < full) Multiply(stage, chunk, sums);
+    }
     free_stage = stage;
     if (++stage == kStages) stage = 0;
   }
