@@ -90,7 +90,7 @@ constexpr int kMostSharedBytes = Form<1, 8, false>::kSharedBytes;
 // On their way to a block before the hidden states: no more than keep the
 // memory busy.
 constexpr int kEarlyBytes = 32 << 10;
-// An up and a down row, and one that is still to come.
+// An up and a down row, and the next up row.
 constexpr int kMinListSlots = 3;
 // What the registers of a sum thread hold.
 template <int kTokens>
@@ -145,7 +145,8 @@ struct Slots {
 // Of UpProducts, where there are any.
 template <int kTokens, int kPacks>
 int UpProductsBytes(bool as_batch) {
-  return as_batch ? 2 * static_cast<int>(sizeof(UpProducts<kTokens, kPacks>))
+  return as_batch ? 2 * kUpRows<kTokens> *
+                        static_cast<int>(sizeof(UpProducts<kTokens, kPacks>))
                   : 0;
 }
 

@@ -36,6 +36,11 @@ struct FusedBulkParams : FusedTokensParams {
 // Products of a chunk with a token that are added up apart from each other.
 constexpr int kChunkProducts = 8;
 
+// Rows of up_proj that the sum warps take at once, as a batch. Two of them made
+// one token slower.
+template <int kTokens>
+constexpr int kUpRows = kTokens;
+
 // What the sum warps leave each other of a row of up_proj, added up as a batch.
 // kPacks: most packs of a row that fall to a sum thread.
 template <int kTokens, int kPacks>
@@ -46,8 +51,8 @@ struct UpProducts {
 };
 
 // Shared memory: this, then the hidden states, the list slots, the gate slots,
-// and as a batch two UpProducts, for rows in turn. A list slot's first row is
-// one of gate_proj.
+// and as a batch two times kUpRows UpProducts, in turn. A list slot's first row
+// is one of gate_proj.
 template <int kTokens>
 struct Head {
   uint4 zero_pack;

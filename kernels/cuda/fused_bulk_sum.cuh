@@ -32,15 +32,13 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
   }
 }
 
-// The same, to the bits of DotOrder::kAsBatch: the warps share the chunks,
-// whose products each warp then adds up one after the other.
+// What this warp multiplies of a row of up_proj, to the bits of
+// DotOrder::kAsBatch: the sum warps share the chunks.
 template <typename T, int kTokens, int kPacks>
-__device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
-                                     const DotOperands& in, int turn,
-                                     float (&dots)[kTokens]) {
+__device__ void MultiplyUpRow(const DotOperands& in,
+                              UpProducts<kTokens, kPacks>& products) {
   using Dot = WarpDot<T, kTokens, DotOrder::kAsBatch>;
   const int lane = threadIdx.x % kWarp;
-  auto& products = Block<kTokens>::template Products<kPacks>(p)[turn];
   const int warp = threadIdx.x / kWarp;
   // As many at once as registers hold.
   constexpr int kGroup = kTokens == 1 ? kPacks : 2;
@@ -62,10 +60,16 @@ __device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
       }
     }
   }
-  SyncSumWarps();
+}
+
+// The sum of `row` of those, in all lanes of its kChunkProducts: one chunk
+// after the other. `exists`: else it is 0.
+template <int kTokens, int kPacks>
+__device__ float AddUpProducts(const UpProducts<kTokens, kPacks>& products,
+                               int row, bool exists) {
   float sum = 0;
-  if (lane < kTokens * kChunkProducts) {
-    const auto* quads = reinterpret_cast<const float4*>(products.of[lane]);
+  if (exists) {
+    const auto* quads = reinterpret_cast<const float4*>(products.of[row]);
 #pragma unroll
     for (int q = 0; q < products.kChunks / 4; ++q) {
       const float4 quad = quads[q];
@@ -79,10 +83,74 @@ __device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
   sum += __shfl_xor_sync(kAllLanes, sum, 1);
   sum += __shfl_xor_sync(kAllLanes, sum, 4);
   sum += __shfl_xor_sync(kAllLanes, sum, 2);
+  return sum;
+}
+
+// As DotBySumWarps, to the bits of DotOrder::kAsBatch.
+template <typename T, int kTokens, int kPacks>
+__device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
+                                     const DotOperands& in, int turn,
+                                     float (&dots)[kTokens]) {
+  auto& products = Block<kTokens>::template Products<kPacks>(p)[turn];
+  MultiplyUpRow<T>(in, products);
+  SyncSumWarps();
+  const int lane = threadIdx.x % kWarp;
+  const float sum =
+      AddUpProducts(products, lane, lane < kTokens * kChunkProducts);
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     dots[t] = __shfl_sync(kAllLanes, sum, t * kChunkProducts);
   }
+}
+
+// What the list warp says of the up row at `place`, in the list ring: false
+// where there is none and no more to come.
+template <int kTokens>
+__device__ bool AwaitUpRow(const RingPlace& place, float (&scores)[kTokens]) {
+  auto& head = Block<kTokens>::head();
+  Wait(&head.list_full[place.slot], place.parity);
+  if (head.list_ends[place.slot] != 0) return false;
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) {
+    scores[t] = head.list_scores[place.slot][t];
+  }
+  return true;
+}
+
+// The scores and up products of the next two neurons, from `place` on, to the
+// bits of DotOrder::kAsBatch: the products of two rows are added up side by
+// side. Returns how many there were, and frees the slots of their up rows.
+template <typename T, int kTokens, int kPacks>
+__device__ int DotTwoBySumWarpsAsBatch(const FusedBulkParams& p,
+                                       RingPlace place, int turn,
+                                       float (&scores)[2][kTokens],
+                                       float (&dots)[2][kTokens]) {
+  using B = Block<kTokens>;
+  constexpr int kRowLanes = kTokens * kChunkProducts;
+  static_assert(kUpRows<kTokens> == 2 && 2 * kRowLanes <= kWarp);
+  auto* products = B::template Products<kPacks>(p) + 2 * turn;
+  int count = 0;
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+    if (n == count && AwaitUpRow(place, scores[n])) {
+      MultiplyUpRow<T>(B::Operands(p, B::ListSlot(p, place.slot)), products[n]);
+      FreeListSlot(place.slot);
+      place.Advance(p.list_slots);
+      place.Advance(p.list_slots);
+      ++count;
+    }
+  }
+  if (count == 0) return 0;
+  SyncSumWarps();
+  const int lane = threadIdx.x % kWarp;
+  const int n = lane / kRowLanes;
+  const float sum = AddUpProducts(products[n], lane % kRowLanes, n < count);
+#pragma unroll
+  for (int i = 0; i < 2 * kTokens; ++i) {
+    dots[i / kTokens][i % kTokens] =
+        __shfl_sync(kAllLanes, sum, i * kChunkProducts);
+  }
+  return count;
 }
 
 // Sums of h times down rows. A thread has kPack columns in every
@@ -138,6 +206,7 @@ struct DownSums {
   }
 };
 
+// Takes neurons in the order of the list ring.
 template <typename T, DotOrder kOrder, int kTokens, int kPacks>
 __device__ void RunSumWarp(const FusedBulkParams& p) {
   auto& head = Block<kTokens>::head();
@@ -149,21 +218,8 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
     FreeListSlot(place.slot);
     place.Advance(p.list_slots);
   };
-  Wait(&head.hidden_full, 0);
-  for (int turn = 0;; turn ^= 1) {
-    Wait(&head.list_full[place.slot], place.parity);
-    if (head.list_ends[place.slot] != 0) break;
-    float h[kTokens];
-    float up[kTokens];
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) h[t] = head.list_scores[place.slot][t];
-    const DotOperands operands = Block<kTokens>::Operands(p, row());
-    if constexpr (kOrder == DotOrder::kAsBatch) {
-      DotBySumWarpsAsBatch<T, kTokens, kPacks>(p, operands, turn, up);
-    } else {
-      DotBySumWarps<T, kTokens, kPacks>(operands, turn, up);
-    }
-    release();
+  // The down row at `place`, times the up products and the scores in h.
+  const auto add_down_row = [&](float(&up)[kTokens], float(&h)[kTokens]) {
     bool any = false;
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
@@ -174,6 +230,35 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
     Wait(&head.list_full[place.slot], place.parity);
     if (any) sums.Add(row(), h, packs);
     release();
+  };
+  Wait(&head.hidden_full, 0);
+  for (int turn = 0;; turn ^= 1) {
+    if constexpr (kOrder == DotOrder::kAsBatch && kUpRows<kTokens> == 2) {
+      float h[2][kTokens];
+      float up[2][kTokens];
+      const int count =
+          DotTwoBySumWarpsAsBatch<T, kTokens, kPacks>(p, place, turn, h, up);
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        if (n < count) {
+          place.Advance(p.list_slots);
+          add_down_row(up[n], h[n]);
+        }
+      }
+      if (count < 2) break;
+    } else {
+      float h[kTokens];
+      float up[kTokens];
+      if (!AwaitUpRow(place, h)) break;
+      const DotOperands operands = Block<kTokens>::Operands(p, row());
+      if constexpr (kOrder == DotOrder::kAsBatch) {
+        DotBySumWarpsAsBatch<T, kTokens, kPacks>(p, operands, turn, up);
+      } else {
+        DotBySumWarps<T, kTokens, kPacks>(operands, turn, up);
+      }
+      release();
+      add_down_row(up, h);
+    }
   }
   AwaitPredecessor();
 #pragma unroll
