@@ -15,13 +15,21 @@ namespace {
 // blocks of fused launches. Where they take too much, which beside two of those
 // is 5 KB of shared memory, those of the next launch start late.
 constexpr int kThreads = 128;
-constexpr int kMinBlocks = 7;  // Registers for kLoads.
-constexpr int kQuad = 4;       // Columns that a thread adds up.
-constexpr int kMinQuads = 8;   // Of a block: 128 bytes of each part.
+constexpr int kQuad = 4;      // Columns that a thread adds up.
+constexpr int kMinQuads = 8;  // Of a block: 128 bytes of each part.
 constexpr int kMaxQuads = 32;
-// In flight at once in each thread: all of them where there are 132 parts and
-// 12 groups.
-constexpr int kLoads = 11;
+
+// In flight at once in each thread.
+// All of them where there are 132 parts and 12 groups:
+struct InGroups {
+  static constexpr int kLoads = 11;
+  static constexpr int kMinBlocks = 7;  // Registers for these loads.
+};
+// Where the parts are the groups themselves:
+struct OneGroup {
+  static constexpr int kLoads = kThreads / kMinQuads;
+  static constexpr int kMinBlocks = 5;
+};
 
 // Volatile, so that the loads of a round stay together ahead of their use.
 __device__ float4 LoadPart(const float4* address) {
@@ -72,6 +80,7 @@ struct SumParams : FusedSumParams {
 // Threads side by side take columns side by side, and groups of such threads
 // take parts in turn, in the order that LaunchOrderedDown knows. The first
 // group, in the first warp where there is a `done`, stores.
+template <int kLoads>
 __device__ void SumColumns(const SumParams& p, bool left) {
   __shared__ float4 sums[kThreads];
   const int thread = static_cast<int>(threadIdx.x);
@@ -123,14 +132,15 @@ __device__ void Announce(const SumParams& p, bool left) {
 
 // A block has some columns of one token; the last one counts the active neurons
 // instead.
-__global__ void __launch_bounds__(kThreads, kMinBlocks)
+template <typename Form>
+__global__ void __launch_bounds__(kThreads, Form::kMinBlocks)
     FusedSum(const __grid_constant__ SumParams p) {
   WaitForPredecessor();
   const bool left = WasLeft(p);
   if (blockIdx.x + 1 == gridDim.x) {
     if (p.active != nullptr) SumActive(p, left);
   } else {
-    SumColumns(p, left);
+    SumColumns<Form::kLoads>(p, left);
   }
   if (p.done != nullptr && threadIdx.x < kWarp) Announce(p, left);
 }
@@ -154,9 +164,10 @@ cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream) {
                                        : GroupQuads(params.device.sm_count,
                                                     params.hidden_size);
   const SumParams sum = {params, (all + quads - 1) / quads, quads};
-  return LaunchDependent(FusedSum, dim3(params.tokens * sum.token_blocks + 1),
-                         kThreads, 0, params.device.dependent_launch, stream,
-                         sum);
+  return LaunchDependent(
+      params.groups == 1 ? FusedSum<OneGroup> : FusedSum<InGroups>,
+      dim3(params.tokens * sum.token_blocks + 1), kThreads, 0,
+      params.device.dependent_launch, stream, sum);
 }
 
 }  // namespace sparse_ffn::cuda
