@@ -72,6 +72,7 @@ CpuLane::CpuLane(const CpuModel& model)
     : model_(model),
       hidden_size_(model.config.hidden_size),
       padded_cols_(PaddedCols(model.config.hidden_size)),
+      states_type_(StatesType(model.config.weights_dtype)),
       neurons_(model.config.intermediate_size),
       neuron_parts_(NeuronParts(model.pool.threads(), neurons_)),
       column_parts_(ColumnParts(model.pool.threads(), padded_cols_)) {}
@@ -102,7 +103,8 @@ Matrix CpuLane::input(size_t tokens) {
 }
 
 HiddenStates CpuLane::hidden_states(size_t tokens) const {
-  return {Floats(x_), tokens, padded_cols_};
+  return {reinterpret_cast<uint8_t*>(x_.get()), tokens, padded_cols_,
+          states_type_};
 }
 
 absl::StatusOr<FfnResult> CpuLane::Run(int layer, size_t tokens,
@@ -122,7 +124,7 @@ absl::StatusOr<FfnResult> CpuLane::Run(int layer, size_t tokens,
   // many of the same neurons that these are faster: it is never the slower one.
   const FfnPath path =
       execution == Execution::kDense ? FfnPath::kDense : FfnPath::kSparse;
-  WidenStates(input(tokens), hidden_states(tokens));
+  PackStates(input(tokens), hidden_states(tokens));
   Gate(weights, tokens);
   JoinParts(tokens);
   const Clock::time_point gate_done = Clock::now();

@@ -40,12 +40,14 @@ class CpuLane : public FfnLane {
   const CpuModel& model_;
   const size_t hidden_size_;
   const size_t padded_cols_;
+  const DataType states_type_;
   const size_t neurons_;
   const size_t neuron_parts_;
   const size_t column_parts_;
 
   AlignedMemory input_;                // [max_batch_tokens, hidden_size]
-  AlignedMemory x_;                    // float [max_batch_tokens, padded_cols]
+  AlignedMemory x_;                    // [max_batch_tokens, padded_cols], of
+                                       // states_type_, at most float
   AlignedMemory y_;                    // float [max_batch_tokens, padded_cols]
   std::vector<float> packed_y_;        // [max_batch_tokens, hidden_size], or
                                        // empty where y_ has no padding

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/cpu/sharing.h"
 
@@ -17,14 +18,18 @@ namespace sparse_ffn::cpu::HWY_NAMESPACE {
 
 // Rows that stay in the second-level cache while each token takes its own.
 constexpr size_t kRowBlock = 32;
-// Tokens that share each weight. With more sums at a time than those of four
-// tokens and two rows, compilers keep some outside of the registers.
+// Tokens that share each weight.
 constexpr size_t kTokenGroup = 4;
 constexpr size_t kMaxRows = 8;
 
-// Rows whose sums are made together, for a group of `tokens`.
+// Rows whose sums are made together, for a group of `tokens`. With more floats
+// than those of four tokens and two rows, compilers keep some outside of the
+// registers.
+template <DataType kStates>
 constexpr size_t RowsAtATime(size_t tokens) {
-  return tokens == 1 ? kMaxRows : tokens == 2 ? 3 : 2;
+  if (tokens == 1) return kMaxRows;
+  if (kStates == DataType::kBFloat16) return 4;
+  return tokens == 2 ? 3 : 2;
 }
 
 // Some rows of a block: addresses and places in the task's list.
@@ -41,34 +46,65 @@ size_t NeuronAt(const DotTask& task, size_t place) {
   return task.neurons == nullptr ? place : task.neurons[place];
 }
 
+// Adds the products of two vectors' worth of columns, from c on, to the sums of
+// each row with each token. kType: of the weights; kStates: of the inputs.
+template <DataType kType, DataType kStates, size_t kRows, size_t kTokens,
+          std::enable_if_t<kStates == DataType::kFloat32, int> = 0>
+HWY_INLINE void AddColumns(const uint8_t* const (&rows)[kRows],
+                           const uint8_t* const (&inputs)[kTokens], size_t c,
+                           V (&sums)[kRows][kTokens]) {
+  const D d;
+  V first[kRows];
+  V second[kRows];
+  for (size_t r = 0; r < kRows; ++r) {
+    LoadPair<kType>(rows[r] + c * DataTypeBytes(kType), first[r], second[r]);
+  }
+  for (size_t t = 0; t < kTokens; ++t) {
+    const auto* x = reinterpret_cast<const float*>(inputs[t]) + c;
+    const V x0 = hn::Load(d, x);
+    const V x1 = hn::Load(d, x + hn::Lanes(d));
+    for (size_t r = 0; r < kRows; ++r) {
+      sums[r][t] = hn::MulAdd(first[r], x0, sums[r][t]);
+      sums[r][t] = hn::MulAdd(second[r], x1, sums[r][t]);
+    }
+  }
+}
+
+#if SPARSE_FFN_BFLOAT16_PAIRS
+template <DataType kType, DataType kStates, size_t kRows, size_t kTokens,
+          std::enable_if_t<kStates == DataType::kBFloat16, int> = 0>
+HWY_INLINE void AddColumns(const uint8_t* const (&rows)[kRows],
+                           const uint8_t* const (&inputs)[kTokens], size_t c,
+                           V (&sums)[kRows][kTokens]) {
+  static_assert(kType == DataType::kBFloat16);
+  __m512i weights[kRows];
+  for (size_t r = 0; r < kRows; ++r) {
+    weights[r] = LoadBFloat16Pairs(rows[r] + 2 * c);
+  }
+  for (size_t t = 0; t < kTokens; ++t) {
+    const __m512i x = LoadBFloat16Pairs(inputs[t] + 2 * c);
+    for (size_t r = 0; r < kRows; ++r) {
+      sums[r][t] = MulAddPairs(weights[r], x, sums[r][t]);
+    }
+  }
+}
+#endif
+
 // The dot products of kRows rows of `list` from `at` on with kTokens tokens.
-template <DataType kType, size_t kRows, size_t kTokens>
+template <DataType kType, DataType kStates, size_t kRows, size_t kTokens>
 HWY_INLINE void DotTile(const DotTask& task, const RowList& list, size_t at,
                         size_t first_token) {
   const D d;
   const uint8_t* rows[kRows];
-  const float* inputs[kTokens];
+  const uint8_t* inputs[kTokens];
   V sums[kRows][kTokens];
   for (size_t t = 0; t < kTokens; ++t) inputs[t] = task.x.row(first_token + t);
   for (size_t r = 0; r < kRows; ++r) {
     rows[r] = list.rows[at + r];
     for (size_t t = 0; t < kTokens; ++t) sums[r][t] = hn::Zero(d);
   }
-  const size_t lanes = hn::Lanes(d);
-  for (size_t c = 0; c < task.x.padded_cols; c += 2 * lanes) {
-    V first[kRows];
-    V second[kRows];
-    for (size_t r = 0; r < kRows; ++r) {
-      LoadPair<kType>(rows[r] + c * DataTypeBytes(kType), first[r], second[r]);
-    }
-    for (size_t t = 0; t < kTokens; ++t) {
-      const V x0 = hn::Load(d, inputs[t] + c);
-      const V x1 = hn::Load(d, inputs[t] + c + lanes);
-      for (size_t r = 0; r < kRows; ++r) {
-        sums[r][t] = hn::MulAdd(first[r], x0, sums[r][t]);
-        sums[r][t] = hn::MulAdd(second[r], x1, sums[r][t]);
-      }
-    }
+  for (size_t c = 0; c < task.x.padded_cols; c += 2 * hn::Lanes(d)) {
+    AddColumns<kType, kStates>(rows, inputs, c, sums);
   }
   for (size_t r = 0; r < kRows; ++r) {
     for (size_t t = 0; t < kTokens; ++t) {
@@ -79,14 +115,14 @@ HWY_INLINE void DotTile(const DotTask& task, const RowList& list, size_t at,
 }
 
 // The rows of the list from `at` on: kRows at a time, then fewer.
-template <DataType kType, size_t kRows, size_t kTokens>
+template <DataType kType, DataType kStates, size_t kRows, size_t kTokens>
 HWY_INLINE void DotList(const DotTask& task, const RowList& list, size_t at,
                         size_t first_token) {
   for (; at + kRows <= list.count; at += kRows) {
-    DotTile<kType, kRows, kTokens>(task, list, at, first_token);
+    DotTile<kType, kStates, kRows, kTokens>(task, list, at, first_token);
   }
   if constexpr (kRows > 1) {
-    DotList<kType, kRows / 2, kTokens>(task, list, at, first_token);
+    DotList<kType, kStates, kRows / 2, kTokens>(task, list, at, first_token);
   }
 }
 
@@ -122,43 +158,44 @@ void FindRows(const DotTask& task, size_t begin, size_t end, const Needs& needs,
 
 // The places [begin, end), at most kRowBlock, for kTokens tokens from `first`
 // on, together or one by one.
-template <DataType kType, size_t kTokens>
+template <DataType kType, DataType kStates, size_t kTokens>
 void DotGroup(const DotTask& task, size_t first, size_t begin, size_t end) {
   Needs needs;
   CountNeeds<kTokens>(task, first, begin, end, needs);
   if (kTokens == 1 || SharingPays(needs.data(), end - begin, kTokens)) {
     RowList list;
     FindRows(task, begin, end, needs, list);
-    return DotList<kType, RowsAtATime(kTokens), kTokens>(task, list, 0, first);
+    return DotList<kType, kStates, RowsAtATime<kStates>(kTokens), kTokens>(
+        task, list, 0, first);
   }
   for (size_t t = first; t < first + kTokens; ++t) {
-    DotGroup<kType, 1>(task, t, begin, end);
+    DotGroup<kType, kStates, 1>(task, t, begin, end);
   }
 }
 
-template <DataType kType>
+template <DataType kType, DataType kStates>
 void DotBlock(const DotTask& task, size_t begin, size_t end) {
   for (size_t first = 0; first < task.x.tokens; first += kTokenGroup) {
     switch (task.x.tokens - first) {
       case 1:
-        DotGroup<kType, 1>(task, first, begin, end);
+        DotGroup<kType, kStates, 1>(task, first, begin, end);
         break;
       case 2:
-        DotGroup<kType, 2>(task, first, begin, end);
+        DotGroup<kType, kStates, 2>(task, first, begin, end);
         break;
       case 3:
-        DotGroup<kType, 3>(task, first, begin, end);
+        DotGroup<kType, kStates, 3>(task, first, begin, end);
         break;
       default:
-        DotGroup<kType, kTokenGroup>(task, first, begin, end);
+        DotGroup<kType, kStates, kTokenGroup>(task, first, begin, end);
     }
   }
 }
 
-template <DataType kType>
+template <DataType kType, DataType kStates = DataType::kFloat32>
 void DotRowsOf(const DotTask& task, size_t begin, size_t end) {
   for (size_t i = begin; i < end; i += kRowBlock) {
-    DotBlock<kType>(task, i, std::min(i + kRowBlock, end));
+    DotBlock<kType, kStates>(task, i, std::min(i + kRowBlock, end));
   }
 }
 
@@ -169,8 +206,22 @@ void DotRowsAny(const DotTask& task, size_t begin, size_t end) {
     case DataType::kFloat16:
       return DotRowsOf<DataType::kFloat16>(task, begin, end);
     case DataType::kBFloat16:
+#if SPARSE_FFN_BFLOAT16_PAIRS
+      if (task.x.dtype == DataType::kBFloat16) {
+        return DotRowsOf<DataType::kBFloat16, DataType::kBFloat16>(task, begin,
+                                                                   end);
+      }
+#endif
       return DotRowsOf<DataType::kBFloat16>(task, begin, end);
   }
+}
+
+DataType StatesTypeAny(DataType weights) {
+#if SPARSE_FFN_BFLOAT16_PAIRS
+  if (weights == DataType::kBFloat16 && HasBFloat16Pairs()) return weights;
+#endif
+  static_cast<void>(weights);
+  return DataType::kFloat32;
 }
 
 template <DataType kType>
@@ -217,6 +268,7 @@ namespace sparse_ffn::cpu {
 namespace {
 
 HWY_EXPORT(DotRowsAny);
+HWY_EXPORT(StatesTypeAny);
 HWY_EXPORT(WidenRowAny);
 
 }  // namespace
@@ -225,11 +277,24 @@ void DotRows(const DotTask& task, size_t begin, size_t end) {
   HWY_DYNAMIC_DISPATCH(DotRowsAny)(task, begin, end);
 }
 
-void WidenStates(ConstMatrix rows, const HiddenStates& x) {
+DataType StatesType(DataType weights) {
+  return HWY_DYNAMIC_DISPATCH(StatesTypeAny)(weights);
+}
+
+void PackStates(ConstMatrix rows, const HiddenStates& x) {
   for (size_t t = 0; t < x.tokens; ++t) {
-    HWY_DYNAMIC_DISPATCH(WidenRowAny)
-    (rows.dtype, static_cast<const uint8_t*>(rows.row(t)), rows.cols,
-     x.padded_cols, x.row(t));
+    const auto* from = static_cast<const uint8_t*>(rows.row(t));
+    uint8_t* to = x.row(t);
+    if (x.dtype == rows.dtype) {
+      const size_t bytes = rows.cols * DataTypeBytes(x.dtype);
+      std::memcpy(to, from, bytes);
+      std::memset(to + bytes, 0,
+                  (x.padded_cols - rows.cols) * DataTypeBytes(x.dtype));
+    } else {
+      HWY_DYNAMIC_DISPATCH(WidenRowAny)
+      (rows.dtype, from, rows.cols, x.padded_cols,
+       reinterpret_cast<float*>(to));
+    }
   }
 }
 

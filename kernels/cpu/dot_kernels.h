@@ -12,19 +12,26 @@
 
 namespace sparse_ffn::cpu {
 
-// The hidden states of a batch as WidenStates leaves them.
+// What hidden states are for dot products with weights of a type: bfloat16
+// where the processor multiplies that, else float32.
+DataType StatesType(DataType weights);
+
+// The hidden states of a batch as PackStates leaves them.
 struct HiddenStates {
-  float* data = nullptr;  // [tokens, padded_cols], 64-byte aligned
+  uint8_t* data = nullptr;  // [tokens, padded_cols], 64-byte aligned
   size_t tokens = 0;
   size_t padded_cols = 0;
+  DataType dtype = DataType::kFloat32;  // StatesType()
 
-  float* row(size_t token) const { return data + token * padded_cols; }
+  uint8_t* row(size_t token) const {
+    return data + token * padded_cols * DataTypeBytes(dtype);
+  }
 };
 
-// Writes `rows` [x.tokens, hidden_size] to x as floats, zero beyond
-// hidden_size. The order of the columns is that of the dot products of weights
-// of the same type.
-void WidenStates(ConstMatrix rows, const HiddenStates& x);
+// Writes `rows` [x.tokens, hidden_size], of the weights' type, to x, zero
+// beyond hidden_size. The order of the columns is that of the dot products of
+// weights of the same type.
+void PackStates(ConstMatrix rows, const HiddenStates& x);
 
 // Which dot products to compute, and where to put them.
 struct DotTask {

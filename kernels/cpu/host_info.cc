@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "hwy/targets.h"
+#include "kernels/cpu/dot_kernels.h"
 
 namespace sparse_ffn::cpu {
 namespace {
@@ -33,7 +34,10 @@ int64_t BestTarget() {
 std::string ProcessorName() {
   const std::string model =
       FindEntry("/proc/cpuinfo", "model name").value_or("CPU");
-  return absl::StrCat(model, " (", hwy::TargetName(BestTarget()), ")");
+  const bool multiplies_bfloat16 =
+      StatesType(DataType::kBFloat16) == DataType::kBFloat16;
+  return absl::StrCat(model, " (", hwy::TargetName(BestTarget()),
+                      multiplies_bfloat16 ? " with AVX512_BF16" : "", ")");
 }
 
 std::optional<size_t> AvailableMemoryBytes() {
