@@ -48,8 +48,8 @@ class BatchProducts {
   // Padded, so that eight rows side by side fall on different banks.
   template <int kChunks>
   static constexpr int kRowBytes = (kChunks * kColumns + kPack) * 2;
-  // Of the ring. Two chunks, for longer copies, where there is room for three
-  // such stages.
+  // Of a stage of the ring: two, for copies of 512 bytes, unless one has as
+  // many or there is no room for three such stages.
   static constexpr int kStageChunks =
       kChunkPacks < kWarp && 3 * kStageRows * kRowBytes<2> <= S::kRingBytes ? 2
                                                                             : 1;
@@ -69,7 +69,7 @@ class BatchProducts {
  public:
   union Shared {
     std::byte ring[kStages][kStageRows][kRowBytes<kStageChunks>];
-    // After the last chunk. Of each warp's columns; the first one becomes the
+    // After the last step. Of each warp's columns; the first one becomes the
     // result.
     Products parts[kParts];
   };
@@ -82,7 +82,7 @@ class BatchProducts {
         hidden_states_(static_cast<const T*>(hidden_states)),
         tokens_(tokens),
         hidden_size_(hidden_size),
-        first_chunk_(static_cast<int>(blockIdx.x) % FullChunks()) {}
+        first_chunk_(static_cast<int>(blockIdx.x) % Chunks()) {}
 
   // Takes rows neuron_of(0), ..., neuron_of(count - 1) of `matrix`,
   // count <= kRows, and begins to copy them. Needs no hidden states yet, the
@@ -114,10 +114,10 @@ class BatchProducts {
  private:
   using Sums = float[kRowTiles][kTokenTiles][4];
 
-  // What this thread copies of a sweep: the row, and the pack of a stage's.
+  // What this thread copies of a sweep: the row, and the pack of the stage's.
   __device__ static int SweepRow() { return threadIdx.x / kStagePacks; }
   __device__ static int SweepPack() { return threadIdx.x % kStagePacks; }
-  // In a chunk.
+  // The first column of that pack, in its chunk.
   __device__ static int SweepColumn() {
     return SweepPack() % kChunkPacks * kPack;
   }
@@ -134,24 +134,25 @@ class BatchProducts {
   }
 
   // Chunks that hold columns.
-  __device__ int FullChunks() const {
+  __device__ int Chunks() const {
     return (hidden_size_ + kColumns - 1) / kColumns;
   }
   // Each takes the chunks of a stage. At least what Start copies: those after
-  // the last full chunk are not used.
+  // the last chunk are not used.
   __device__ int Steps() const {
-    return max((FullChunks() + kStageChunks - 1) / kStageChunks, kAhead);
+    return max((Chunks() + kStageChunks - 1) / kStageChunks, kAhead);
   }
   // Blocks start at different columns, so that not all of them read the same
   // hidden states at once.
   __device__ int FirstColumn(int chunk) const {
-    const int full = FullChunks();
-    if (chunk >= full) return hidden_size_;
+    const int chunks = Chunks();
+    if (chunk >= chunks) return hidden_size_;
     const int place = chunk + first_chunk_;
-    return (place < full ? place : place - full) * kColumns;
+    return (place < chunks ? place : place - chunks) * kColumns;
   }
 
-  // Of the chunk of which this thread copies a part.
+  // Of the chunk that this thread copies a pack of; hidden_size_ where there is
+  // none.
   __device__ int SweepFirstColumn(int step) const {
     return FirstColumn(step * kStageChunks + SweepPack() / kChunkPacks);
   }
@@ -285,7 +286,7 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
 
 template <typename T, typename S, int kTokenTiles>
 __device__ auto BatchProducts<T, S, kTokenTiles>::Finish() -> Products& {
-  const int full = FullChunks();
+  const int chunks = Chunks();
   const int steps = Steps();
   if (!has_hidden_states_) {
     for (int step = 0; step < kAhead; ++step) {
@@ -307,7 +308,7 @@ __device__ auto BatchProducts<T, S, kTokenTiles>::Finish() -> Products& {
     EndCopies();
 #pragma unroll
     for (int chunk = 0; chunk < kStageChunks; ++chunk) {
-      if (step * kStageChunks + chunk < full) Multiply(stage, chunk, sums);
+      if (step * kStageChunks + chunk < chunks) Multiply(stage, chunk, sums);
     }
     free_stage = stage;
     if (++stage == kStages) stage = 0;

@@ -84,6 +84,7 @@ absl::Status CudaSteps::PrepareKernels() const {
                                   UsesOrderedBatch(model_)),
                  "preparing the fused FFN"));
   }
+  status.Update(ToStatus(PrepareFusedSum(), "preparing the sum"));
   if (UsesOrderedBatch(model_)) {
     status.Update(
         ToStatus(PrepareOrderedDown(model_.element, model_.device_traits),

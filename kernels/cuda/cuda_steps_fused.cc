@@ -68,10 +68,15 @@ bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
   const auto hidden_size = static_cast<int>(model.config.hidden_size);
   const auto intermediate_size =
       static_cast<int>(model.config.intermediate_size);
-  return model.config.deterministic && UsesFusedBulk(model, 1) &&
-         FusedGatedUpTakes(model.device_traits, kBatchFormTokens, hidden_size,
-                           intermediate_size, /*ordered=*/true) &&
-         OrderedDownTakes(model.device_traits, hidden_size, intermediate_size);
+  if (!model.config.deterministic || !UsesFusedBulk(model, 1)) return false;
+  // In each of its forms or in none: all tokens are to have the same bits.
+  for (int tokens : {8, 16, kBatchFormTokens}) {
+    if (!FusedGatedUpTakes(model.device_traits, tokens, hidden_size,
+                           intermediate_size, /*ordered=*/true)) {
+      return false;
+    }
+  }
+  return OrderedDownTakes(model.device_traits, hidden_size, intermediate_size);
 }
 
 FusedSumParams CudaSteps::SumParams(int tokens) const {

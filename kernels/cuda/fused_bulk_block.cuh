@@ -36,10 +36,10 @@ struct FusedBulkParams : FusedTokensParams {
 // Products of a chunk with a token that are added up apart from each other.
 constexpr int kChunkProducts = 8;
 
-// Rows of up_proj that the sum warps take at once, as a batch. Two of them made
-// one token slower.
+// Rows of up_proj that the sum warps take at once with DotOrder::kAsBatch. Two
+// made one token slower.
 template <int kTokens>
-constexpr int kUpRows = kTokens;
+constexpr int kUpRows = kTokens == 2 ? 2 : 1;
 
 // What the sum warps leave each other of a row of up_proj, added up as a batch.
 // kPacks: most packs of a row that fall to a sum thread.

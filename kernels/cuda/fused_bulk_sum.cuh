@@ -119,7 +119,8 @@ __device__ bool AwaitUpRow(const RingPlace& place, float (&scores)[kTokens]) {
 
 // The scores and up products of the next two neurons, from `place` on, to the
 // bits of DotOrder::kAsBatch: the products of two rows are added up side by
-// side. Returns how many there were, and frees the slots of their up rows.
+// side. Returns how many there were. The slots of their up rows are free then;
+// the caller moves on.
 template <typename T, int kTokens, int kPacks>
 __device__ int DotTwoBySumWarpsAsBatch(const FusedBulkParams& p,
                                        RingPlace place, int turn,

@@ -19,14 +19,16 @@ constexpr int kQuad = 4;      // Columns that a thread adds up.
 constexpr int kMinQuads = 8;  // Of a block: 128 bytes of each part.
 constexpr int kMaxQuads = 32;
 
-// In flight at once in each thread.
-// All of them where there are 132 parts and 12 groups:
+// Loads that a thread has in flight at once, and blocks of a multiprocessor
+// that leave registers for them.
 struct InGroups {
+  // All parts of a group where there are 132 of them and 12 groups.
   static constexpr int kLoads = 11;
-  static constexpr int kMinBlocks = 7;  // Registers for these loads.
+  static constexpr int kMinBlocks = 7;
 };
-// Where the parts are the groups themselves:
 struct OneGroup {
+  // All parts: those of LaunchOrderedDown, at most as many as SumGroups() can
+  // be.
   static constexpr int kLoads = kThreads / kMinQuads;
   static constexpr int kMinBlocks = 5;
 };
@@ -156,6 +158,15 @@ int GroupQuads(int sm_count, int hidden_size) {
 
 int SumGroups(int sm_count, int hidden_size) {
   return kThreads / GroupQuads(sm_count, hidden_size);
+}
+
+cudaError_t PrepareFusedSum() {
+  for (const auto kernel : {FusedSum<InGroups>, FusedSum<OneGroup>}) {
+    cudaFuncAttributes attributes;
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream) {

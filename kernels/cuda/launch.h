@@ -310,6 +310,8 @@ struct FusedSumParams {
 };
 // The groups for FusedBlocks() parts.
 int SumGroups(int sm_count, int hidden_size);
+// Has the kernels loaded, so that no batch waits for that.
+cudaError_t PrepareFusedSum();
 cudaError_t LaunchFusedSum(const FusedSumParams& params, cudaStream_t stream);
 
 // Dense path: h = s * up, rounded once to the element type for the product

@@ -35,7 +35,8 @@ class DeterministicTest : public BackendTest {
   // run, two small ones.
   static std::vector<TestLayerShape> EdgeShapes() {
     std::vector<TestLayerShape> shapes = {
-        {1160, 11000, DataType::kBFloat16, Activation::kDRelu, 0, 0.1},
+        {1032, 11000, DataType::kBFloat16, Activation::kDRelu, 0, 0.1},
+        {1032, 17000, DataType::kFloat16, Activation::kRelu, 0, 0.1},
         {264, 100, DataType::kFloat16, Activation::kFatRelu, 0.01F, 0.5},
         {72, 20000, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
         {5120, 400, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
@@ -43,7 +44,7 @@ class DeterministicTest : public BackendTest {
         {3080, 400, DataType::kBFloat16, Activation::kFatRelu, 0.01F, 0.1},
         {4104, 300, DataType::kFloat16, Activation::kDRelu, 0, 0.2},
         {5128, 300, DataType::kBFloat16, Activation::kRelu, 0, 0.2}};
-    if (kSanitized) return {shapes[1], shapes[3]};
+    if (kSanitized) return {shapes[2], shapes[4]};
     return shapes;
   }
 
