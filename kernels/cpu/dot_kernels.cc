@@ -12,12 +12,14 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/column_pairs-inl.h"
+#include "kernels/cpu/row_masks-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sparse_ffn::cpu::HWY_NAMESPACE {
 
 // Rows that stay in the second-level cache while each token takes its own.
 constexpr size_t kRowBlock = 32;
+static_assert(kRowBlock <= kMaskRows);
 // Tokens that share each weight.
 constexpr size_t kTokenGroup = 4;
 constexpr size_t kMaxRows = 8;
@@ -38,9 +40,6 @@ struct RowList {
   std::array<uint32_t, kRowBlock> places;
   size_t count = 0;
 };
-
-// How many tokens need the row at each place of a block.
-using Needs = std::array<uint32_t, kRowBlock>;
 
 size_t NeuronAt(const DotTask& task, size_t place) {
   return task.neurons == nullptr ? place : task.neurons[place];
@@ -126,50 +125,46 @@ HWY_INLINE void DotList(const DotTask& task, const RowList& list, size_t at,
   }
 }
 
-// For the tokens [first, first + kTokens) and the places [begin, end).
-template <size_t kTokens>
-void CountNeeds(const DotTask& task, size_t first, size_t begin, size_t end,
-                Needs& needs) {
-  if (task.scores == nullptr) {
-    needs.fill(kTokens);
-    return;
-  }
-  const float* scores = task.scores + first * task.stride;
-  for (size_t i = begin; i < end; ++i) {
-    const size_t neuron = NeuronAt(task, i);
-    uint32_t count = 0;
-    for (size_t t = 0; t < kTokens; ++t) {
-      count += scores[t * task.stride + neuron] != 0 ? 1 : 0;
-    }
-    needs[i - begin] = count;
-  }
+// Those of the rows at the places [begin, end) that a token needs.
+RowMask NeededRows(const DotTask& task, size_t token, size_t begin,
+                   size_t end) {
+  if (task.scores == nullptr) return FirstRows(end - begin);
+  const float* scores = task.scores + token * task.stride;
+  return task.neurons == nullptr
+             ? NonZero(scores + begin, end - begin)
+             : NonZeroAt(scores, task.neurons + begin, end - begin);
 }
 
-// The rows at the places [begin, end) that are needed.
-void FindRows(const DotTask& task, size_t begin, size_t end, const Needs& needs,
-              RowList& list) {
+// `rows` of those at the places from `begin` on.
+void ListRows(const DotTask& task, size_t begin, RowMask rows, RowList& list) {
   list.count = 0;
-  for (size_t i = begin; i < end; ++i) {
-    list.rows[list.count] = task.weights.row(NeuronAt(task, i));
-    list.places[list.count] = static_cast<uint32_t>(i);
-    list.count += needs[i - begin] != 0 ? 1 : 0;
-  }
+  ForEachRow(rows, [&](size_t i) {
+    list.rows[list.count] = task.weights.row(NeuronAt(task, begin + i));
+    list.places[list.count] = static_cast<uint32_t>(begin + i);
+    ++list.count;
+  });
 }
 
-// The places [begin, end), at most kRowBlock, for kTokens tokens from `first`
-// on, together or one by one.
+// Those of the rows at the places [begin, end), at most kRowBlock, that tokens
+// from `first` on need, for kTokens of them, together or one by one.
 template <DataType kType, DataType kStates, size_t kTokens>
 void DotGroup(const DotTask& task, size_t first, size_t begin, size_t end) {
-  Needs needs;
-  CountNeeds<kTokens>(task, first, begin, end, needs);
-  if (kTokens == 1 || SharingPays(needs.data(), end - begin, kTokens)) {
-    RowList list;
-    FindRows(task, begin, end, needs, list);
+  std::array<RowMask, kTokens> needs;
+  RowMask some = 0;
+  for (size_t t = 0; t < kTokens; ++t) {
+    needs[t] = NeededRows(task, first + t, begin, end);
+    some |= needs[t];
+  }
+  RowList list;
+  if (SharingPays(needs)) {
+    ListRows(task, begin, some, list);
     return DotList<kType, kStates, RowsAtATime<kStates>(kTokens), kTokens>(
         task, list, 0, first);
   }
-  for (size_t t = first; t < first + kTokens; ++t) {
-    DotGroup<kType, kStates, 1>(task, t, begin, end);
+  for (size_t t = 0; t < kTokens; ++t) {
+    ListRows(task, begin, needs[t], list);
+    DotList<kType, kStates, RowsAtATime<kStates>(1), 1>(task, list, 0,
+                                                        first + t);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/column_pairs-inl.h"
+#include "kernels/cpu/row_masks-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sparse_ffn::cpu::HWY_NAMESPACE {
@@ -19,6 +20,7 @@ constexpr int kPrefetchToL2 = 2;  // Third argument of __builtin_prefetch.
 // second-level cache while each token takes its own.
 constexpr size_t kTileCols = 2048;
 constexpr size_t kRowBlock = 64;
+static_assert(kRowBlock <= kMaskRows);
 // Tokens that share each weight.
 constexpr size_t kTokenGroup = 4;
 
@@ -39,9 +41,6 @@ struct Range {
   size_t begin;
   size_t end;
 };
-
-// How many tokens need the row at each place of a block.
-using Needs = std::array<uint32_t, kRowBlock>;
 
 // The rows of one block that a group of tokens needs, with their scales.
 struct RowList {
@@ -105,77 +104,73 @@ HWY_INLINE void AddList(const RowList& list, size_t at, Range cols,
   }
 }
 
-// For the tokens [first, first + kTokens) and the places [begin, end).
-template <size_t kTokens>
-void CountNeeds(const DownTask& task, size_t first, size_t begin, size_t end,
-                Needs& needs) {
-  if (!task.skip_zeros) {
-    needs.fill(kTokens);
-    return;
-  }
-  const float* gated = task.gated + first * task.gated_stride;
-  for (size_t i = begin; i < end; ++i) {
-    uint32_t count = 0;
-    for (size_t t = 0; t < kTokens; ++t) {
-      count += gated[t * task.gated_stride + i] != 0 ? 1 : 0;
-    }
-    needs[i - begin] = count;
-  }
+// Those of the rows at the places [begin, end) that a token needs.
+RowMask NeededRows(const DownTask& task, size_t token, Range block) {
+  const size_t count = block.end - block.begin;
+  if (!task.skip_zeros) return FirstRows(count);
+  return NonZero(task.gated + token * task.gated_stride + block.begin, count);
 }
 
-// The rows at the places [begin, end) that are needed, with their scales.
+// `rows` of those at the places from `begin` on, with the scales of kTokens
+// tokens from `first` on.
 template <size_t kTokens>
-void FindRows(const DownTask& task, size_t first, size_t begin, size_t end,
-              const Needs& needs, RowList& list) {
-  const float* gated = task.gated + first * task.gated_stride;
+void ListRows(const DownTask& task, size_t first, size_t begin, RowMask rows,
+              RowList& list) {
+  const float* gated = task.gated + first * task.gated_stride + begin;
   list.count = 0;
-  for (size_t i = begin; i < end; ++i) {
-    list.rows[list.count] =
-        task.weights.row(task.neurons == nullptr ? i : size_t{task.neurons[i]});
+  ForEachRow(rows, [&](size_t i) {
+    const size_t place = begin + i;
+    list.rows[list.count] = task.weights.row(
+        task.neurons == nullptr ? place : size_t{task.neurons[place]});
     for (size_t t = 0; t < kTokens; ++t) {
       list.scales[list.count][t] = gated[t * task.gated_stride + i];
     }
-    list.count += needs[i - begin] != 0 ? 1 : 0;
-  }
+    ++list.count;
+  });
 }
 
 // Adds the rows at the places of `block`, at most kRowBlock, to the columns of
-// kTokens outputs from `first` on, together or one by one.
+// kTokens outputs from `first` on, together or one by one. `list` is for lists
+// of them.
 template <DataType kType, size_t kTokens>
-void AddGroup(const DownTask& task, size_t first, Range block, Range cols) {
+void AddGroup(const DownTask& task, size_t first, Range block, Range cols,
+              RowList& list) {
   // Else 0 times a row that a token does not need might be NaN.
   const bool may_share = !task.skip_zeros || task.weights.finite;
-  Needs needs;
-  CountNeeds<kTokens>(task, first, block.begin, block.end, needs);
-  if (kTokens == 1 ||
-      (may_share &&
-       SharingPays(needs.data(), block.end - block.begin, kTokens))) {
-    RowList list;
-    FindRows<kTokens>(task, first, block.begin, block.end, needs, list);
-    const size_t stride = task.weights.padded_cols;
+  const size_t stride = task.weights.padded_cols;
+  std::array<RowMask, kTokens> needs;
+  RowMask some = 0;
+  for (size_t t = 0; t < kTokens; ++t) {
+    needs[t] = NeededRows(task, first + t, block);
+    some |= needs[t];
+  }
+  if (kTokens == 1 || (may_share && SharingPays(needs))) {
+    ListRows<kTokens>(task, first, block.begin, some, list);
     return AddList<kType, kMaxRows, kTokens>(
         list, 0, cols, task.output + first * stride, stride);
   }
   for (size_t t = first; t < first + kTokens; ++t) {
-    AddGroup<kType, 1>(task, t, block, cols);
+    ListRows<1>(task, t, block.begin, needs[t - first], list);
+    AddList<kType, kMaxRows, 1>(list, 0, cols, task.output + t * stride,
+                                stride);
   }
 }
 
 template <DataType kType>
-void AddBlock(const DownTask& task, Range block, Range cols) {
+void AddBlock(const DownTask& task, Range block, Range cols, RowList& list) {
   for (size_t first = 0; first < task.tokens; first += kTokenGroup) {
     switch (task.tokens - first) {
       case 1:
-        AddGroup<kType, 1>(task, first, block, cols);
+        AddGroup<kType, 1>(task, first, block, cols, list);
         break;
       case 2:
-        AddGroup<kType, 2>(task, first, block, cols);
+        AddGroup<kType, 2>(task, first, block, cols, list);
         break;
       case 3:
-        AddGroup<kType, 3>(task, first, block, cols);
+        AddGroup<kType, 3>(task, first, block, cols, list);
         break;
       default:
-        AddGroup<kType, kTokenGroup>(task, first, block, cols);
+        AddGroup<kType, kTokenGroup>(task, first, block, cols, list);
     }
   }
 }
@@ -187,9 +182,10 @@ void SumTile(const DownTask& task, size_t begin, size_t end) {
     std::fill(task.output + t * stride + begin, task.output + t * stride + end,
               0.0F);
   }
+  RowList list = {};  // Of each block in turn.
   for (size_t block = 0; block < task.count; block += kRowBlock) {
     const size_t block_end = std::min(block + kRowBlock, task.count);
-    AddBlock<kType>(task, {block, block_end}, {begin, end});
+    AddBlock<kType>(task, {block, block_end}, {begin, end}, list);
   }
   for (size_t t = 0; t < task.tokens; ++t) {
     PutInOrder<kType>(task.output + t * stride, begin, end);

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <vector>
 
 #include "kernels/cpu/sharing.h"
@@ -7,27 +8,34 @@
 namespace sparse_ffn::cpu {
 namespace {
 
-bool Pays(const std::vector<uint32_t>& needs, size_t tokens) {
-  return SharingPays(needs.data(), needs.size(), tokens);
-}
+using FourNeeds = std::array<RowMask, 4>;
+using TwoNeeds = std::array<RowMask, 2>;
 
 TEST(CpuSharingTest, SharesRowsThatAllTokensNeed) {
-  for (uint32_t tokens : {1, 2, 3, 4}) {
-    EXPECT_TRUE(Pays(std::vector<uint32_t>(32, tokens), tokens)) << tokens;
-    EXPECT_TRUE(Pays({tokens}, tokens)) << tokens;
-  }
+  EXPECT_TRUE(SharingPays(FourNeeds{1, 1, 1, 1}));
+  EXPECT_TRUE(SharingPays(TwoNeeds{~RowMask{0}, ~RowMask{0}}));
+  EXPECT_TRUE(SharingPays(std::array<RowMask, 1>{5}));
 }
 
 TEST(CpuSharingTest, RowsThatNobodyNeedsDoNotCount) {
-  EXPECT_TRUE(Pays({0, 4, 0, 0, 0, 4, 0, 0}, 4));
-  EXPECT_FALSE(Pays({0, 1, 0, 0, 0, 1, 0, 0}, 4));
+  EXPECT_TRUE(SharingPays(FourNeeds{0x22, 0x22, 0x22, 0x22}));
+  EXPECT_FALSE(SharingPays(FourNeeds{0x20, 0x02, 0, 0}));
 }
 
 TEST(CpuSharingTest, KeepsApartWhatOneTokenNeeds) {
-  EXPECT_FALSE(Pays({1, 1, 1}, 2));
-  EXPECT_FALSE(Pays({1, 1, 1}, 4));
-  EXPECT_FALSE(Pays({2, 2, 2}, 4));
-  EXPECT_TRUE(Pays({3, 3, 3}, 4));
+  EXPECT_FALSE(SharingPays(TwoNeeds{3, 4}));
+  EXPECT_FALSE(SharingPays(FourNeeds{1, 2, 4, 0}));
+  EXPECT_FALSE(SharingPays(FourNeeds{7, 7, 0, 0}));
+  EXPECT_TRUE(SharingPays(FourNeeds{7, 7, 7, 0}));
+}
+
+TEST(CpuSharingTest, VisitsRowsInOrder) {
+  std::vector<size_t> rows;
+  ForEachRow(RowMask{1} << 63 | 6, [&](size_t row) { rows.push_back(row); });
+  EXPECT_EQ(rows, (std::vector<size_t>{1, 2, 63}));
+  EXPECT_EQ(FirstRows(0), RowMask{0});
+  EXPECT_EQ(FirstRows(3), RowMask{7});
+  EXPECT_EQ(FirstRows(kMaskRows), ~RowMask{0});
 }
 
 }  // namespace
