@@ -9,7 +9,7 @@
 namespace sparse_ffn::cpu {
 
 // Model of the processor and the vector instructions in use, such as
-// "AMD EPYC (AVX2)".
+// "AMD EPYC (AVX3 with AVX512_BF16)".
 std::string ProcessorName();
 
 // Memory that can be allocated without swapping; none where it is not known.
