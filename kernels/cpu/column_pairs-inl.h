@@ -52,31 +52,6 @@ HWY_INLINE void StorePairInOrder(V first, V second, float* to) {
   }
 }
 
-#undef SPARSE_FFN_BFLOAT16_PAIRS
-#if HWY_ARCH_X86_64 && HWY_TARGET <= HWY_AVX3
-#define SPARSE_FFN_BFLOAT16_PAIRS 1
-
-// Whether the processor has AVX512_BF16, which is not part of a target of every
-// Highway that this builds with.
-HWY_INLINE bool HasBFloat16Pairs() {
-  return __builtin_cpu_supports("avx512bf16") != 0;
-}
-
-// The two vectors' worth of bfloat16 at `from`.
-HWY_INLINE __m512i LoadBFloat16Pairs(const uint8_t* from) {
-  return _mm512_load_si512(from);
-}
-
-// sums[i] + a[2 i + 1] b[2 i + 1] + a[2 i] b[2 i], subnormal numbers taken for
-// 0. HasBFloat16Pairs() only.
-HWY_INLINE V MulAddPairs(__m512i a, __m512i b, V sums) {
-  asm("vdpbf16ps %2, %1, %0" : "+v"(sums.raw) : "v"(a), "v"(b));
-  return sums;
-}
-#else
-#define SPARSE_FFN_BFLOAT16_PAIRS 0
-#endif
-
 }  // namespace sparse_ffn::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

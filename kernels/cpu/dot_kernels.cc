@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <type_traits>
 
 #include "kernels/cpu/sharing.h"
 
@@ -11,6 +10,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/dot_kernels.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/bfloat16_pairs-inl.h"
 #include "kernels/cpu/column_pairs-inl.h"
 #include "kernels/cpu/row_masks-inl.h"
 
@@ -24,9 +24,9 @@ static_assert(kRowBlock <= kMaskRows);
 constexpr size_t kTokenGroup = 4;
 constexpr size_t kMaxRows = 8;
 
-// Rows whose sums are made together, for a group of `tokens`. With more floats
-// than those of four tokens and two rows, compilers keep some outside of the
-// registers.
+// Rows whose sums are made together, for a group of `tokens`. Where states are
+// float32, with more sums than those of four tokens and two rows, compilers
+// keep some outside of the registers.
 template <DataType kStates>
 constexpr size_t RowsAtATime(size_t tokens) {
   if (tokens == 1) return kMaxRows;
@@ -47,11 +47,11 @@ size_t NeuronAt(const DotTask& task, size_t place) {
 
 // Adds the products of two vectors' worth of columns, from c on, to the sums of
 // each row with each token. kType: of the weights; kStates: of the inputs.
-template <DataType kType, DataType kStates, size_t kRows, size_t kTokens,
-          std::enable_if_t<kStates == DataType::kFloat32, int> = 0>
-HWY_INLINE void AddColumns(const uint8_t* const (&rows)[kRows],
-                           const uint8_t* const (&inputs)[kTokens], size_t c,
-                           V (&sums)[kRows][kTokens]) {
+template <DataType kType, DataType kStates, size_t kRows, size_t kTokens>
+requires(kStates == DataType::kFloat32) HWY_INLINE
+    void AddColumns(const uint8_t* const (&rows)[kRows],
+                    const uint8_t* const (&inputs)[kTokens], size_t c,
+                    V (&sums)[kRows][kTokens]) {
   const D d;
   V first[kRows];
   V second[kRows];
@@ -70,11 +70,11 @@ HWY_INLINE void AddColumns(const uint8_t* const (&rows)[kRows],
 }
 
 #if SPARSE_FFN_BFLOAT16_PAIRS
-template <DataType kType, DataType kStates, size_t kRows, size_t kTokens,
-          std::enable_if_t<kStates == DataType::kBFloat16, int> = 0>
-HWY_INLINE void AddColumns(const uint8_t* const (&rows)[kRows],
-                           const uint8_t* const (&inputs)[kTokens], size_t c,
-                           V (&sums)[kRows][kTokens]) {
+template <DataType kType, DataType kStates, size_t kRows, size_t kTokens>
+requires(kStates == DataType::kBFloat16) HWY_INLINE
+    void AddColumns(const uint8_t* const (&rows)[kRows],
+                    const uint8_t* const (&inputs)[kTokens], size_t c,
+                    V (&sums)[kRows][kTokens]) {
   static_assert(kType == DataType::kBFloat16);
   __m512i weights[kRows];
   for (size_t r = 0; r < kRows; ++r) {
@@ -280,7 +280,7 @@ void PackStates(ConstMatrix rows, const HiddenStates& x) {
   for (size_t t = 0; t < x.tokens; ++t) {
     const auto* from = static_cast<const uint8_t*>(rows.row(t));
     uint8_t* to = x.row(t);
-    if (x.dtype == rows.dtype) {
+    if (x.dtype == DataType::kBFloat16) {
       const size_t bytes = rows.cols * DataTypeBytes(x.dtype);
       std::memcpy(to, from, bytes);
       std::memset(to + bytes, 0,

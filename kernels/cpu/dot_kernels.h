@@ -12,8 +12,8 @@
 
 namespace sparse_ffn::cpu {
 
-// What hidden states are for dot products with weights of a type: bfloat16
-// where the processor multiplies that, else float32.
+// What hidden states are for dot products with weights of a type: bfloat16 for
+// bfloat16 where the processor multiplies that, else float32.
 DataType StatesType(DataType weights);
 
 // The hidden states of a batch as PackStates leaves them.

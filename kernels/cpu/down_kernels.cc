@@ -43,7 +43,7 @@ struct Range {
 };
 
 // The rows of one block that a group of tokens needs, with their scales.
-struct RowList {
+struct ScaledRows {
   std::array<const uint8_t*, kRowBlock> rows;
   std::array<std::array<float, kTokenGroup>, kRowBlock> scales;
   size_t count = 0;
@@ -52,7 +52,7 @@ struct RowList {
 // Adds kRows rows of `list` from `at` on to the columns of kTokens outputs, and
 // fetches the rows after them, which the processor cannot guess.
 template <DataType kType, size_t kRows, size_t kTokens>
-HWY_INLINE void AddRows(const RowList& list, size_t at, Range cols,
+HWY_INLINE void AddRows(const ScaledRows& list, size_t at, Range cols,
                         float* output, size_t stride) {
   constexpr size_t kBytes = DataTypeBytes(kType);
   const D d;
@@ -94,7 +94,7 @@ HWY_INLINE void AddRows(const RowList& list, size_t at, Range cols,
 
 // The rows of the list from `at` on: kRows at a time, then fewer.
 template <DataType kType, size_t kRows, size_t kTokens>
-HWY_INLINE void AddList(const RowList& list, size_t at, Range cols,
+HWY_INLINE void AddList(const ScaledRows& list, size_t at, Range cols,
                         float* output, size_t stride) {
   for (; at + kRows <= list.count; at += kRows) {
     AddRows<kType, kRows, kTokens>(list, at, cols, output, stride);
@@ -115,7 +115,7 @@ RowMask NeededRows(const DownTask& task, size_t token, Range block) {
 // tokens from `first` on.
 template <size_t kTokens>
 void ListRows(const DownTask& task, size_t first, size_t begin, RowMask rows,
-              RowList& list) {
+              ScaledRows& list) {
   const float* gated = task.gated + first * task.gated_stride + begin;
   list.count = 0;
   ForEachRow(rows, [&](size_t i) {
@@ -134,7 +134,7 @@ void ListRows(const DownTask& task, size_t first, size_t begin, RowMask rows,
 // of them.
 template <DataType kType, size_t kTokens>
 void AddGroup(const DownTask& task, size_t first, Range block, Range cols,
-              RowList& list) {
+              ScaledRows& list) {
   // Else 0 times a row that a token does not need might be NaN.
   const bool may_share = !task.skip_zeros || task.weights.finite;
   const size_t stride = task.weights.padded_cols;
@@ -157,7 +157,7 @@ void AddGroup(const DownTask& task, size_t first, Range block, Range cols,
 }
 
 template <DataType kType>
-void AddBlock(const DownTask& task, Range block, Range cols, RowList& list) {
+void AddBlock(const DownTask& task, Range block, Range cols, ScaledRows& list) {
   for (size_t first = 0; first < task.tokens; first += kTokenGroup) {
     switch (task.tokens - first) {
       case 1:
@@ -182,7 +182,7 @@ void SumTile(const DownTask& task, size_t begin, size_t end) {
     std::fill(task.output + t * stride + begin, task.output + t * stride + end,
               0.0F);
   }
-  RowList list = {};  // Of each block in turn.
+  ScaledRows list = {};  // Of each block in turn.
   for (size_t block = 0; block < task.count; block += kRowBlock) {
     const size_t block_end = std::min(block + kRowBlock, task.count);
     AddBlock<kType>(task, {block, block_end}, {begin, end}, list);

@@ -1,4 +1,4 @@
-// What the operating system says about this machine.
+// What processor and memory this machine has.
 #ifndef SPARSE_FFN_KERNELS_CPU_HOST_INFO_H_
 #define SPARSE_FFN_KERNELS_CPU_HOST_INFO_H_
 

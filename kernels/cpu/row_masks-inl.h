@@ -1,5 +1,5 @@
-// Which rows of a block a token needs, as bits, for one vector target; included
-// as kernels/element-inl.h is.
+// Row masks of the values that are not 0, for one vector target; included as
+// kernels/element-inl.h is.
 #if defined(SPARSE_FFN_KERNELS_CPU_ROW_MASKS_INL_H_) == \
     defined(HWY_TARGET_TOGGLE)
 #ifdef SPARSE_FFN_KERNELS_CPU_ROW_MASKS_INL_H_
@@ -8,10 +8,11 @@
 #define SPARSE_FFN_KERNELS_CPU_ROW_MASKS_INL_H_
 #endif
 
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
 
 #include "hwy/highway.h"
-#include "kernels/cpu/sharing.h"
+#include "kernels/cpu/row_mask.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sparse_ffn::cpu::HWY_NAMESPACE {
@@ -19,15 +20,15 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Bit i: whether value_of(i) is other than 0, true of NaN, for i < count <=
 // kMaskRows. load(i) is a vector of them.
-template <class D, typename Load, typename ValueOf>
-HWY_INLINE RowMask NonZeroBits(D d, size_t count, const Load& load,
+template <class Tag, typename Load, typename ValueOf>
+HWY_INLINE RowMask NonZeroBits(Tag d, size_t count, const Load& load,
                                const ValueOf& value_of) {
   const size_t lanes = hn::Lanes(d);
   RowMask mask = 0;
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     uint8_t bytes[8] = {};
-    // Ne would be false of NaN.
+    // Ne is false of NaN on some targets.
     hn::StoreMaskBits(d, hn::Not(hn::Eq(load(i), hn::Zero(d))), bytes);
     RowMask bits = 0;
     for (size_t b = 0; b < (lanes + 7) / 8; ++b) {
@@ -43,7 +44,7 @@ HWY_INLINE RowMask NonZeroBits(D d, size_t count, const Load& load,
 HWY_INLINE RowMask NonZero(const float* values, size_t count) {
   const hn::CappedTag<float, 16> d;
   return NonZeroBits(
-      d, count, [&](size_t i) { return hn::LoadU(d, values + i); },
+      d, count, [&](size_t i) HWY_ATTR { return hn::LoadU(d, values + i); },
       [&](size_t i) { return values[i]; });
 }
 
@@ -54,7 +55,7 @@ HWY_INLINE RowMask NonZeroAt(const float* values, const uint32_t* indexes,
   const hn::RebindToSigned<decltype(d)> di;
   return NonZeroBits(
       d, count,
-      [&](size_t i) {
+      [&](size_t i) HWY_ATTR {
         const auto* at = reinterpret_cast<const int32_t*>(indexes + i);
         return hn::GatherIndex(d, values, hn::LoadU(di, at));
       },

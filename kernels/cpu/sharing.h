@@ -5,18 +5,10 @@
 #include <array>
 #include <bit>
 #include <cstddef>
-#include <cstdint>
+
+#include "kernels/cpu/row_mask.h"
 
 namespace sparse_ffn::cpu {
-
-// Some of the rows of a block, a bit each.
-using RowMask = uint64_t;
-constexpr size_t kMaskRows = 64;
-
-// The first `count` rows, at most kMaskRows.
-constexpr RowMask FirstRows(size_t count) {
-  return count == kMaskRows ? ~RowMask{0} : (RowMask{1} << count) - 1;
-}
 
 // needs[t], for the tokens of a group, are the rows that token t needs.
 // Computing the products of all tokens with every row that one of them needs,
@@ -32,14 +24,6 @@ constexpr bool SharingPays(const std::array<RowMask, kTokens>& needs) {
     products += static_cast<size_t>(std::popcount(needed));
   }
   return static_cast<size_t>(std::popcount(rows)) * kTokens * 5 <= products * 9;
-}
-
-// Calls f(i) for each row i of the mask, in order.
-template <typename F>
-constexpr void ForEachRow(RowMask rows, F&& f) {
-  for (; rows != 0; rows &= rows - 1) {
-    f(static_cast<size_t>(std::countr_zero(rows)));
-  }
 }
 
 }  // namespace sparse_ffn::cpu

@@ -70,7 +70,7 @@ bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
       static_cast<int>(model.config.intermediate_size);
   if (!model.config.deterministic || !UsesFusedBulk(model, 1)) return false;
   // In each of its forms or in none: all tokens are to have the same bits.
-  for (int tokens : {8, 16, kBatchFormTokens}) {
+  for (int tokens : kBatchForms) {
     if (!FusedGatedUpTakes(model.device_traits, tokens, hidden_size,
                            intermediate_size, /*ordered=*/true)) {
       return false;

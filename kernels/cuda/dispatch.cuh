@@ -41,7 +41,7 @@ cudaError_t DispatchTokenTiles(int tokens, F&& f) {
 // Calls f with each of those in turn, until an error.
 template <typename F>
 cudaError_t ForEachTokenTiles(F&& f) {
-  for (int tokens : {8, 16, kBatchFormTokens}) {
+  for (int tokens : kBatchForms) {
     const cudaError_t error = DispatchTokenTiles(tokens, f);
     if (error != cudaSuccess) return error;
   }

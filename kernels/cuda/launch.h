@@ -122,8 +122,13 @@ bool OneTokenTakes(int hidden_size);
 // passes between them as gated_high and gated_low instead of gated. A weight of
 // an active neuron that is not finite reaches every token of the batch.
 constexpr int kBatchFormTokens = 32;
+// Up to how many tokens each of them is for.
+constexpr int kBatchForms[] = {8, 16, kBatchFormTokens};
 constexpr int BatchFormTokens(int tokens) {
-  return tokens <= 8 ? 8 : tokens <= 16 ? 16 : kBatchFormTokens;
+  for (int form : kBatchForms) {
+    if (tokens <= form) return form;
+  }
+  return kBatchFormTokens;
 }
 // Each Prepare function must have been called for the current device before
 // the launch it belongs to.

@@ -3,6 +3,7 @@
 #include <array>
 #include <vector>
 
+#include "kernels/cpu/row_mask.h"
 #include "kernels/cpu/sharing.h"
 
 namespace sparse_ffn::cpu {
@@ -29,7 +30,16 @@ TEST(CpuSharingTest, KeepsApartWhatOneTokenNeeds) {
   EXPECT_TRUE(SharingPays(FourNeeds{7, 7, 7, 0}));
 }
 
-TEST(CpuSharingTest, VisitsRowsInOrder) {
+TEST(CpuSharingTest, SharesFromFiveInNineOn) {
+  // Nine rows for four tokens: 20 of 36 products, then 19.
+  EXPECT_TRUE(SharingPays(FourNeeds{0x1ff, 0x1ff, 3, 0}));
+  EXPECT_FALSE(SharingPays(FourNeeds{0x1ff, 0x1ff, 1, 0}));
+  // Of three tokens: 5 of 9, then 4.
+  EXPECT_TRUE(SharingPays(std::array<RowMask, 3>{7, 3, 0}));
+  EXPECT_FALSE(SharingPays(std::array<RowMask, 3>{7, 1, 0}));
+}
+
+TEST(RowMaskTest, VisitsRowsInOrder) {
   std::vector<size_t> rows;
   ForEachRow(RowMask{1} << 63 | 6, [&](size_t row) { rows.push_back(row); });
   EXPECT_EQ(rows, (std::vector<size_t>{1, 2, 63}));

@@ -1,0 +1,30 @@
+// Sets of rows of a block of weights.
+#ifndef SPARSE_FFN_KERNELS_CPU_ROW_MASK_H_
+#define SPARSE_FFN_KERNELS_CPU_ROW_MASK_H_
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+namespace sparse_ffn::cpu {
+
+// Some of the rows of a block, a bit each.
+using RowMask = uint64_t;
+constexpr size_t kMaskRows = 64;
+
+// The first `count` rows, at most kMaskRows.
+constexpr RowMask FirstRows(size_t count) {
+  return count == kMaskRows ? ~RowMask{0} : (RowMask{1} << count) - 1;
+}
+
+// Calls f(i) for each row i of the mask, in order.
+template <typename F>
+constexpr void ForEachRow(RowMask rows, F&& f) {
+  for (; rows != 0; rows &= rows - 1) {
+    f(static_cast<size_t>(std::countr_zero(rows)));
+  }
+}
+
+}  // namespace sparse_ffn::cpu
+
+#endif  // SPARSE_FFN_KERNELS_CPU_ROW_MASK_H_
