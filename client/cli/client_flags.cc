@@ -1,8 +1,10 @@
 #include "client/cli/client_flags.h"
 
+#include <limits>
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "client/number_option.h"
 
 namespace sparse_ffn {
 namespace {
@@ -16,7 +18,7 @@ void AddTargetOptions(CLI::App* command, TargetOptions* options) {
       ->add_option("--connect-timeout", options->connect_timeout_seconds,
                    "Seconds to wait for a connection, and as long again for "
                    "the server to load its model")
-      ->check(CLI::PositiveNumber)
+      ->check(NumberFrom(kLeastPositive, kMostSeconds))
       ->capture_default_str();
 }
 
@@ -32,7 +34,7 @@ CLI::App* AddForwardCommand(CLI::App* app, ForwardCommandOptions* options) {
       "forward", "Send the rows of a .npy file through one layer");
   AddTargetOptions(command, &options->target);
   command->add_option("--layer", options->layer, "Layer")
-      ->check(CLI::NonNegativeNumber)
+      ->check(IntegerFrom(0, std::numeric_limits<int>::max()))
       ->required();
   command
       ->add_option("--inputs", options->inputs,
@@ -52,7 +54,7 @@ CLI::App* AddForwardCommand(CLI::App* app, ForwardCommandOptions* options) {
   command
       ->add_option("--deadline-ms", options->deadline_ms,
                    "Deadline of each request, milliseconds")
-      ->check(CLI::PositiveNumber);
+      ->check(NumberFrom(kLeastPositive, 1e3 * kMostSeconds));
   return command;
 }
 
@@ -74,7 +76,7 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
       ->add_option("--tokens", options->tokens,
                    "Send requests of 1, 2, ... up to this many tokens "
                    "(default: a few sizes up to 64)")
-      ->check(CLI::PositiveNumber);
+      ->check(IntegerFrom(1, 8192));
   command->add_option_function<std::string>(
       "--layers",
       [options](const std::string& text) { options->layers = text; },

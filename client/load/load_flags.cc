@@ -6,30 +6,15 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "client/ffn_client.h"
+#include "client/number_option.h"
 #include "server/checkpoint/layer_ranges.h"
 
 namespace sparse_ffn {
 namespace {
 
 constexpr size_t kOpenLoopInFlight = 64;
-constexpr double kMostSeconds = 1e6;
 constexpr double kMostRate = 1e9;
-
-constexpr double kLeast = 1e-6;  // Of what must not be 0.
-
-// The parser's own ranges let NaN pass.
-CLI::Validator NumberFrom(double least, double most) {
-  return CLI::Validator(
-      [least, most](const std::string& text) {
-        double value = 0;
-        if (absl::SimpleAtod(text, &value) && value >= least && value <= most) {
-          return std::string();
-        }
-        return absl::StrCat("expected a number from ", least, " to ", most,
-                            ", found ", text);
-      },
-      "");
-}
+constexpr int64_t kMostRequests = 1'000'000'000'000;
 
 void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
   app->add_option("--target", flags->target,
@@ -37,17 +22,17 @@ void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
       ->capture_default_str();
   app->add_option("--clients", flags->clients,
                   "Clients, each with a thread and a connection")
-      ->check(CLI::Range(1, 4096))
+      ->check(IntegerFrom(1, 4096))
       ->capture_default_str();
   app->add_option("--in-flight", flags->in_flight,
                   "Most requests in flight of one client (default 1; 64 with "
                   "--rate)")
-      ->check(CLI::Range(1, 65536));
+      ->check(IntegerFrom(1, 65536));
   auto* rate = app->add_option(
       "--rate", flags->rate,
       "Open loop: requests a second of all clients, at Poisson intervals; "
       "latency counts from the intended start");
-  rate->check(NumberFrom(kLeast, kMostRate));
+  rate->check(NumberFrom(kLeastPositive, kMostRate));
   app->add_flag("--decode", flags->decode,
                 "Each client walks all layers for each token, the next layer "
                 "after the reply of the one before")
@@ -56,7 +41,7 @@ void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
       ->check(CLI::IsMember({"unary", "stream"}))
       ->capture_default_str();
   app->add_option("--tokens", flags->tokens, "Tokens of one request")
-      ->check(CLI::Range(1, 8192))
+      ->check(IntegerFrom(1, 8192))
       ->capture_default_str();
   app->add_option("--layer", flags->layer,
                   "Layer number, 'all' (in turn) or 'random'")
@@ -74,21 +59,21 @@ void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
 void AddRunOptions(CLI::App* app, LoadFlags* flags) {
   app->add_option("--duration", flags->duration_seconds,
                   "Measured seconds (default 10, without --requests)")
-      ->check(NumberFrom(kLeast, kMostSeconds));
+      ->check(NumberFrom(kLeastPositive, kMostSeconds));
   app->add_option("--requests", flags->requests,
                   "Measured requests of all clients")
-      ->check(CLI::PositiveNumber);
+      ->check(IntegerFrom(1, kMostRequests));
   app->add_option("--warmup", flags->warmup_seconds,
                   "Seconds before the measured time")
       ->check(NumberFrom(0, kMostSeconds))
       ->capture_default_str();
   app->add_option("--deadline-ms", flags->deadline_ms,
                   "Deadline of each call, milliseconds; unary only")
-      ->check(NumberFrom(kLeast, 1e3 * kMostSeconds));
+      ->check(NumberFrom(kLeastPositive, 1e3 * kMostSeconds));
   app->add_option("--connect-timeout", flags->connect_timeout_seconds,
                   "Seconds to wait for a connection, and as long again for the "
                   "server to load its model")
-      ->check(NumberFrom(kLeast, kMostSeconds))
+      ->check(NumberFrom(kLeastPositive, kMostSeconds))
       ->capture_default_str();
   app->add_flag("--busy-poll", flags->busy_poll,
                 "Never sleep while waiting: lower latency, one busy core a "
