@@ -9,38 +9,38 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace sparse_ffn {
 
 constexpr double kLeastPositive = 1e-6;  // Of numbers that must not be 0.
 constexpr double kMostSeconds = 1e6;
+constexpr int64_t kMostTokens = 8192;  // Of a request.
 
-// A number from least to most. The parser's own ranges let NaN pass.
-inline CLI::Validator NumberFrom(double least, double most) {
+// What `parse`, absl::SimpleAtod or SimpleAtoi, takes for a number from least
+// to most. `kind`: "a number" or the like.
+template <typename T>
+CLI::Validator Within(T least, T most, const char* kind,
+                      bool (*parse)(absl::string_view, T*)) {
   return CLI::Validator(
-      [least, most](const std::string& text) {
-        double value = 0;
-        if (absl::SimpleAtod(text, &value) && value >= least && value <= most) {
+      [=](const std::string& text) {
+        T value = 0;
+        if (parse(text, &value) && value >= least && value <= most) {
           return std::string();
         }
-        return absl::StrCat("expected a number from ", least, " to ", most,
+        return absl::StrCat("expected ", kind, " from ", least, " to ", most,
                             ", found ", text);
       },
       "");
 }
 
-// A whole number from least to most.
+// The parser's own ranges let NaN pass.
+inline CLI::Validator NumberFrom(double least, double most) {
+  return Within<double>(least, most, "a number", absl::SimpleAtod);
+}
+
 inline CLI::Validator IntegerFrom(int64_t least, int64_t most) {
-  return CLI::Validator(
-      [least, most](const std::string& text) {
-        int64_t value = 0;
-        if (absl::SimpleAtoi(text, &value) && value >= least && value <= most) {
-          return std::string();
-        }
-        return absl::StrCat("expected a whole number from ", least, " to ",
-                            most, ", found ", text);
-      },
-      "");
+  return Within<int64_t>(least, most, "a whole number", absl::SimpleAtoi);
 }
 
 }  // namespace sparse_ffn

@@ -76,7 +76,7 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
       ->add_option("--tokens", options->tokens,
                    "Send requests of 1, 2, ... up to this many tokens "
                    "(default: a few sizes up to 64)")
-      ->check(IntegerFrom(1, 8192));
+      ->check(IntegerFrom(1, kMostTokens));
   command->add_option_function<std::string>(
       "--layers",
       [options](const std::string& text) { options->layers = text; },

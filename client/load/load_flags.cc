@@ -41,7 +41,7 @@ void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
       ->check(CLI::IsMember({"unary", "stream"}))
       ->capture_default_str();
   app->add_option("--tokens", flags->tokens, "Tokens of one request")
-      ->check(IntegerFrom(1, 8192))
+      ->check(IntegerFrom(1, kMostTokens))
       ->capture_default_str();
   app->add_option("--layer", flags->layer,
                   "Layer number, 'all' (in turn) or 'random'")

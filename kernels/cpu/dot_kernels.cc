@@ -150,14 +150,12 @@ void ListRows(const DotTask& task, size_t begin, RowMask rows, RowList& list) {
 template <DataType kType, DataType kStates, size_t kTokens>
 void DotGroup(const DotTask& task, size_t first, size_t begin, size_t end) {
   std::array<RowMask, kTokens> needs;
-  RowMask some = 0;
   for (size_t t = 0; t < kTokens; ++t) {
     needs[t] = NeededRows(task, first + t, begin, end);
-    some |= needs[t];
   }
   RowList list;
   if (SharingPays(needs)) {
-    ListRows(task, begin, some, list);
+    ListRows(task, begin, UnionOf(needs), list);
     return DotList<kType, kStates, RowsAtATime<kStates>(kTokens), kTokens>(
         task, list, 0, first);
   }
@@ -211,11 +209,10 @@ void DotRowsAny(const DotTask& task, size_t begin, size_t end) {
   }
 }
 
-DataType StatesTypeAny(DataType weights) {
+DataType StatesTypeAny([[maybe_unused]] DataType weights) {
 #if SPARSE_FFN_BFLOAT16_PAIRS
   if (weights == DataType::kBFloat16 && HasBFloat16Pairs()) return weights;
 #endif
-  static_cast<void>(weights);
   return DataType::kFloat32;
 }
 

@@ -139,13 +139,11 @@ void AddGroup(const DownTask& task, size_t first, Range block, Range cols,
   const bool may_share = !task.skip_zeros || task.weights.finite;
   const size_t stride = task.weights.padded_cols;
   std::array<RowMask, kTokens> needs;
-  RowMask some = 0;
   for (size_t t = 0; t < kTokens; ++t) {
     needs[t] = NeededRows(task, first + t, block);
-    some |= needs[t];
   }
   if (kTokens == 1 || (may_share && SharingPays(needs))) {
-    ListRows<kTokens>(task, first, block.begin, some, list);
+    ListRows<kTokens>(task, first, block.begin, UnionOf(needs), list);
     return AddList<kType, kMaxRows, kTokens>(
         list, 0, cols, task.output + first * stride, stride);
   }

@@ -2,6 +2,7 @@
 #ifndef SPARSE_FFN_KERNELS_CPU_ROW_MASK_H_
 #define SPARSE_FFN_KERNELS_CPU_ROW_MASK_H_
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,14 @@ constexpr size_t kMaskRows = 64;
 // The first `count` rows, at most kMaskRows.
 constexpr RowMask FirstRows(size_t count) {
   return count == kMaskRows ? ~RowMask{0} : (RowMask{1} << count) - 1;
+}
+
+// The rows of any of those sets.
+template <size_t kCount>
+constexpr RowMask UnionOf(const std::array<RowMask, kCount>& sets) {
+  RowMask rows = 0;
+  for (RowMask set : sets) rows |= set;
+  return rows;
 }
 
 // Calls f(i) for each row i of the mask, in order.

@@ -17,13 +17,12 @@ namespace sparse_ffn::cpu {
 // share are the faster ones for a product.
 template <size_t kTokens>
 constexpr bool SharingPays(const std::array<RowMask, kTokens>& needs) {
-  RowMask rows = 0;
+  const auto rows = static_cast<size_t>(std::popcount(UnionOf(needs)));
   size_t products = 0;
   for (RowMask needed : needs) {
-    rows |= needed;
     products += static_cast<size_t>(std::popcount(needed));
   }
-  return static_cast<size_t>(std::popcount(rows)) * kTokens * 5 <= products * 9;
+  return rows * kTokens * 5 <= products * 9;
 }
 
 }  // namespace sparse_ffn::cpu

@@ -33,9 +33,14 @@ cudaError_t DispatchTokenBlock(int tokens, F&& f) {
 // Calls f with the token tiles, 8 tokens each, of the batch form for `tokens`.
 template <typename F>
 cudaError_t DispatchTokenTiles(int tokens, F&& f) {
-  if (tokens <= 8) return f(std::integral_constant<int, 1>{});
-  if (tokens <= 16) return f(std::integral_constant<int, 2>{});
-  return f(std::integral_constant<int, kBatchFormTokens / 8>{});
+  switch (BatchFormTokens(tokens)) {
+    case kBatchForms[0]:
+      return f(std::integral_constant<int, kBatchForms[0] / 8>{});
+    case kBatchForms[1]:
+      return f(std::integral_constant<int, kBatchForms[1] / 8>{});
+    default:
+      return f(std::integral_constant<int, kBatchFormTokens / 8>{});
+  }
 }
 
 // Calls f with each of those in turn, until an error.

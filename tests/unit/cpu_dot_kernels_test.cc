@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -12,6 +13,7 @@
 
 #include "hwy/targets.h"
 #include "kernels/cpu/dot_kernels.h"
+#include "tests/unit/vector_targets.h"
 
 namespace sparse_ffn::cpu {
 namespace {
@@ -19,43 +21,24 @@ namespace {
 constexpr size_t kRows = 101;
 constexpr size_t kMaxTokens = 9;
 
-// A normal number of that type.
-uint16_t RandomHalf(DataType dtype, std::mt19937_64& random) {
-  const uint64_t bits = random();
-  // An exponent near that of 1, a random mantissa and a random sign.
-  if (dtype == DataType::kFloat16) {
-    return static_cast<uint16_t>((bits % 8 + 11) << 10 | (bits >> 8 & 0x83ff));
-  }
-  return static_cast<uint16_t>((bits % 8 + 123) << 7 | (bits >> 8 & 0x807f));
-}
+constexpr uint16_t kNan = 0x7fff;  // Of both types of two bytes.
 
-double ValueOf(uint16_t half, DataType dtype) {
-  const double sign = (half & 0x8000) != 0 ? -1 : 1;
-  if (dtype == DataType::kFloat16) {
-    return sign * std::ldexp((half & 0x3ff) + 1024, (half >> 10 & 31) - 25);
-  }
-  return sign * std::ldexp((half & 0x7f) + 128, (half >> 7 & 255) - 134);
-}
-
-// 2-byte elements, rows with the padding of a PackedMatrix.
+// Random numbers of a type of two bytes.
 struct Halves {
-  Halves(size_t rows, size_t cols)
-      : stride(StrideBytes(cols, DataType::kBFloat16)),
-        memory(*NewAlignedMemory(rows * stride, "a test")) {
-    std::memset(memory.get(), 0, rows * stride);
+  Halves(size_t row_count, size_t col_count, DataType dtype,
+         std::mt19937_64& random)
+      : cols(col_count), bits(row_count * cols), values(bits.size()) {
+    std::uniform_real_distribution<float> near_one(-2, 2);
+    for (float& value : values) value = near_one(random);
+    const Matrix floats = {values.data(), row_count, cols, DataType::kFloat32};
+    const Matrix halves = {bits.data(), row_count, cols, dtype};
+    Convert(floats, halves);
+    Convert(halves, floats);
   }
 
-  uint16_t get(size_t row, size_t col) const {
-    uint16_t half = 0;
-    std::memcpy(&half, memory.get() + row * stride + 2 * col, 2);
-    return half;
-  }
-  void set(size_t row, size_t col, uint16_t half) {
-    std::memcpy(memory.get() + row * stride + 2 * col, &half, 2);
-  }
-
-  size_t stride;
-  AlignedMemory memory;
+  const size_t cols;
+  std::vector<uint16_t> bits;  // [rows, cols]
+  std::vector<float> values;   // What they stand for.
 };
 
 // Every vector target of this processor, with the hidden states as StatesType()
@@ -80,21 +63,27 @@ class DotKernelsTest
 
   // Sums [tokens, kRows] of tokens first, first + 1, ... of `states`.
   static std::vector<float> Dots(const Halves& weights, const Halves& states,
-                                 size_t cols, size_t first, size_t tokens,
+                                 size_t first, size_t tokens,
                                  const std::vector<uint32_t>& neurons,
                                  const std::vector<float>& scores) {
+    const size_t cols = weights.cols;
     const size_t padded = PaddedCols(cols);
+    const size_t stride = StrideBytes(cols, WeightsType());
+    const AlignedMemory packed_weights =
+        *NewAlignedMemory(kRows * stride, "a test");
+    std::memset(packed_weights.get(), 0, kRows * stride);
+    for (size_t r = 0; r < kRows; ++r) {
+      std::memcpy(packed_weights.get() + r * stride, &weights.bits[r * cols],
+                  cols * 2);
+    }
     const AlignedMemory x =
         *NewAlignedMemory(tokens * padded * DataTypeBytes(States()), "a test");
     const HiddenStates packed = {x.get(), tokens, padded, States()};
-    std::vector<uint16_t> rows;
-    for (size_t t = first; t < first + tokens; ++t) {
-      for (size_t c = 0; c < cols; ++c) rows.push_back(states.get(t, c));
-    }
-    PackStates({rows.data(), tokens, cols, WeightsType()}, packed);
+    PackStates({&states.bits[first * cols], tokens, cols, WeightsType()},
+               packed);
     std::vector<float> sums(tokens * kRows);
     const DotTask task = {
-        {weights.memory.get(), weights.stride, padded, WeightsType(), false},
+        {packed_weights.get(), stride, padded, WeightsType(), false},
         packed,
         neurons.empty() ? nullptr : neurons.data(),
         scores.empty() ? nullptr : scores.data() + first * kRows,
@@ -110,25 +99,16 @@ TEST_P(DotKernelsTest, MatchesDoublesAndDoesNotDependOnTheBatch) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937_64 random(seed);
   for (size_t cols : {1, 8, 31, 32, 33, 64, 100, 520, 1536}) {
-    Halves weights(kRows, cols);
-    Halves states(kMaxTokens, cols);
-    for (size_t c = 0; c < cols; ++c) {
-      for (size_t r = 0; r < kRows; ++r) {
-        weights.set(r, c, RandomHalf(WeightsType(), random));
-      }
-      for (size_t t = 0; t < kMaxTokens; ++t) {
-        states.set(t, c, RandomHalf(WeightsType(), random));
-      }
-    }
-    const std::vector<float> all =
-        Dots(weights, states, cols, 0, kMaxTokens, {}, {});
+    const Halves weights(kRows, cols, WeightsType(), random);
+    const Halves states(kMaxTokens, cols, WeightsType(), random);
+    const std::vector<float> all = Dots(weights, states, 0, kMaxTokens, {}, {});
     for (size_t t = 0; t < kMaxTokens; ++t) {
       for (size_t r = 0; r < kRows; ++r) {
         double sum = 0;
         double magnitudes = 0;
         for (size_t c = 0; c < cols; ++c) {
-          const double product = ValueOf(weights.get(r, c), WeightsType()) *
-                                 ValueOf(states.get(t, c), WeightsType());
+          const double product = double{weights.values[r * cols + c]} *
+                                 double{states.values[t * cols + c]};
           sum += product;
           magnitudes += std::abs(product);
         }
@@ -139,7 +119,7 @@ TEST_P(DotKernelsTest, MatchesDoublesAndDoesNotDependOnTheBatch) {
     for (size_t tokens = 1; tokens < kMaxTokens; ++tokens) {
       const size_t first = kMaxTokens - tokens;
       const std::vector<float> some =
-          Dots(weights, states, cols, first, tokens, {}, {});
+          Dots(weights, states, first, tokens, {}, {});
       EXPECT_EQ(std::memcmp(some.data(), all.data() + first * kRows,
                             some.size() * sizeof(float)),
                 0)
@@ -150,22 +130,16 @@ TEST_P(DotKernelsTest, MatchesDoublesAndDoesNotDependOnTheBatch) {
 
 TEST_P(DotKernelsTest, ReadsOnlyRowsThatATokenNeeds) {
   constexpr size_t kCols = 96;
-  constexpr uint16_t kNan = 0x7fff;  // Of both types.
   // A third of the rows is for no token; of the others each token needs half,
   // some because its score is NaN.
   const auto needs = [](size_t t, size_t r) {
     return r % 3 != 0 && (r + t) % 2 == 0;
   };
   std::mt19937_64 random(1);
-  Halves weights(kRows, kCols);
-  Halves states(kMaxTokens, kCols);
-  for (size_t c = 0; c < kCols; ++c) {
-    for (size_t r = 0; r < kRows; ++r) {
-      weights.set(r, c, r % 3 == 0 ? kNan : RandomHalf(WeightsType(), random));
-    }
-    for (size_t t = 0; t < kMaxTokens; ++t) {
-      states.set(t, c, RandomHalf(WeightsType(), random));
-    }
+  Halves weights(kRows, kCols, WeightsType(), random);
+  const Halves states(kMaxTokens, kCols, WeightsType(), random);
+  for (size_t r = 0; r < kRows; r += 3) {
+    std::fill_n(&weights.bits[r * kCols], kCols, kNan);
   }
   std::vector<float> scores(kMaxTokens * kRows, 0);
   for (size_t t = 0; t < kMaxTokens; ++t) {
@@ -178,11 +152,10 @@ TEST_P(DotKernelsTest, ReadsOnlyRowsThatATokenNeeds) {
   }
   std::vector<uint32_t> every_row(kRows);
   std::iota(every_row.begin(), every_row.end(), 0U);
-  const std::vector<float> all =
-      Dots(weights, states, kCols, 0, kMaxTokens, {}, {});
+  const std::vector<float> all = Dots(weights, states, 0, kMaxTokens, {}, {});
   for (const std::vector<uint32_t>& list : {every_row, {}}) {
     const std::vector<float> needed =
-        Dots(weights, states, kCols, 0, kMaxTokens, list, scores);
+        Dots(weights, states, 0, kMaxTokens, list, scores);
     for (size_t t = 0; t < kMaxTokens; ++t) {
       for (size_t r = 0; r < kRows; ++r) {
         const size_t i = t * kRows + r;
@@ -198,22 +171,12 @@ TEST_P(DotKernelsTest, ReadsOnlyRowsThatATokenNeeds) {
 
 TEST_P(DotKernelsTest, PassesOnWhatIsNotFinite) {
   constexpr size_t kCols = 64;
-  constexpr uint16_t kNan = 0x7fff;
   std::mt19937_64 random(2);
-  Halves weights(kRows, kCols);
-  Halves states(kMaxTokens, kCols);
-  for (size_t c = 0; c < kCols; ++c) {
-    for (size_t r = 0; r < kRows; ++r) {
-      weights.set(r, c, RandomHalf(WeightsType(), random));
-    }
-    for (size_t t = 0; t < kMaxTokens; ++t) {
-      states.set(t, c, RandomHalf(WeightsType(), random));
-    }
-  }
-  states.set(3, 41, kNan);
-  weights.set(5, 40, kNan);
-  const std::vector<float> sums =
-      Dots(weights, states, kCols, 0, kMaxTokens, {}, {});
+  Halves weights(kRows, kCols, WeightsType(), random);
+  Halves states(kMaxTokens, kCols, WeightsType(), random);
+  states.bits[3 * kCols + 41] = kNan;
+  weights.bits[5 * kCols + 40] = kNan;
+  const std::vector<float> sums = Dots(weights, states, 0, kMaxTokens, {}, {});
   for (size_t t = 0; t < kMaxTokens; ++t) {
     for (size_t r = 0; r < kRows; ++r) {
       EXPECT_EQ(std::isnan(sums[t * kRows + r]), t == 3 || r == 5)
@@ -222,18 +185,9 @@ TEST_P(DotKernelsTest, PassesOnWhatIsNotFinite) {
   }
 }
 
-std::vector<int64_t> Targets() {
-  std::vector<int64_t> targets;
-  for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0;
-       left &= left - 1) {
-    targets.push_back(left & -left);
-  }
-  return targets;
-}
-
 INSTANTIATE_TEST_SUITE_P(
     Targets, DotKernelsTest,
-    testing::Combine(testing::ValuesIn(Targets()),
+    testing::Combine(testing::ValuesIn(VectorTargets()),
                      testing::Values(DataType::kFloat16, DataType::kBFloat16),
                      testing::Bool()),
     [](const auto& made) {

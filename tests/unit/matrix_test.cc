@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "hwy/targets.h"
+#include "tests/unit/vector_targets.h"
 
 namespace sparse_ffn {
 namespace {
@@ -278,16 +279,8 @@ TEST_P(MatrixTest, KnowsTheLeastInfiniteMagnitude) {
   }
 }
 
-std::vector<int64_t> Targets() {
-  std::vector<int64_t> targets;
-  for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0;
-       left &= left - 1) {
-    targets.push_back(left & -left);
-  }
-  return targets;
-}
-
-INSTANTIATE_TEST_SUITE_P(Targets, MatrixTest, testing::ValuesIn(Targets()),
+INSTANTIATE_TEST_SUITE_P(Targets, MatrixTest,
+                         testing::ValuesIn(VectorTargets()),
                          [](const testing::TestParamInfo<int64_t>& target) {
                            return std::string(hwy::TargetName(target.param));
                          });
