@@ -4,6 +4,7 @@
 #define SPARSE_FFN_CLIENT_NUMBER_OPTION_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "CLI/CLI.hpp"
@@ -41,6 +42,11 @@ inline CLI::Validator NumberFrom(double least, double most) {
 
 inline CLI::Validator IntegerFrom(int64_t least, int64_t most) {
   return Within<int64_t>(least, most, "a whole number", absl::SimpleAtoi);
+}
+
+// For seeds, and what is checked later, beside other things.
+inline CLI::Validator WholeNumber() {
+  return IntegerFrom(0, std::numeric_limits<int64_t>::max());
 }
 
 }  // namespace sparse_ffn

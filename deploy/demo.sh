@@ -24,9 +24,9 @@ backend=auto
 keep=false
 while (($# > 0)); do
   case "$1" in
-    --layers) layers=${2:?--layers needs a number} && shift ;;
-    --seconds) seconds=${2:?--seconds needs a number} && shift ;;
-    --backend) backend=${2:?--backend needs a name} && shift ;;
+    --layers) layers=${2:-} && shift ;;
+    --seconds) seconds=${2:-} && shift ;;
+    --backend) backend=${2:-} && shift ;;
     --keep) keep=true ;;
     -h | --help)
       sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
@@ -37,7 +37,7 @@ while (($# > 0)); do
       exit 2
       ;;
   esac
-  shift
+  shift || true # The value that is missing is said below.
 done
 if [[ ! "$layers" =~ ^[1-9][0-9]?$ ]] || ((layers > 52)); then
   echo "demo.sh: --layers '$layers' is no number from 1 to 52" >&2

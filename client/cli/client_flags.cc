@@ -4,6 +4,7 @@
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "client/command_line.h"
 #include "client/number_option.h"
 
 namespace sparse_ffn {
@@ -90,6 +91,7 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
                    "Kernels: auto, sparse or dense")
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the random rows")
+      ->check(WholeNumber())
       ->capture_default_str();
   return command;
 }
@@ -99,17 +101,18 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
 std::optional<int> ParseClientFlags(int argc, char** argv, ClientFlags* flags) {
   CLI::App app("Asks, uses and checks a sparse-ffn-server.",
                "sparse-ffn-client");
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // None is looked for below.
   app.footer(
       "Ends with 0 where all went well, 2 where check found answers or weights "
       "that are wrong, another code where it could not be done.");
   const CLI::App* info = AddInfoCommand(&app, &flags->info);
   const CLI::App* forward = AddForwardCommand(&app, &flags->forward);
   AddCheckCommand(&app, &flags->check);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
+  const std::optional<int> exit_code = ParseCommandLine(&app, argc, argv);
+  if (exit_code.has_value()) return exit_code;
+  if (app.get_subcommands().empty()) {
+    return RejectCommandLine(app,
+                             "expected info, forward or check, found none");
   }
   flags->command = info->parsed()      ? ClientCommand::kInfo
                    : forward->parsed() ? ClientCommand::kForward

@@ -5,6 +5,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "client/command_line.h"
 #include "client/ffn_client.h"
 #include "client/number_option.h"
 #include "server/checkpoint/layer_ranges.h"
@@ -79,6 +80,7 @@ void AddRunOptions(CLI::App* app, LoadFlags* flags) {
                 "Never sleep while waiting: lower latency, one busy core a "
                 "client");
   app->add_option("--seed", flags->seed, "Seed of inputs and arrivals")
+      ->check(WholeNumber())
       ->capture_default_str();
   app->add_option("--json", flags->json, "Write the result to this file too");
   app->footer(
@@ -137,11 +139,8 @@ std::optional<int> ParseLoadFlags(int argc, char** argv, LoadFlags* flags) {
                "sparse-ffn-load");
   AddShapeOptions(&app, flags);
   AddRunOptions(&app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
-  }
+  const std::optional<int> exit_code = ParseCommandLine(&app, argc, argv);
+  if (exit_code.has_value()) return exit_code;
   if (flags->in_flight == 0) {
     flags->in_flight = flags->rate > 0 ? kOpenLoopInFlight : 1;
   }

@@ -4,18 +4,22 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/command_line.h"
 #include "client/make_model/make_model.h"
+#include "client/number_option.h"
 
 namespace {
 
 using sparse_ffn::MakeProgress;
 using sparse_ffn::ModelSpec;
+using sparse_ffn::WholeNumber;
 
 struct Flags {
   std::string preset;
@@ -34,29 +38,37 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "Sizes, activation, type and density of a real model: " +
                      absl::StrJoin(sparse_ffn::PresetNames(), ", ") +
                      ". Each can be overridden");
-  app.add_option("--hidden-size", flags.hidden_size, "Elements");
+  app.add_option("--hidden-size", flags.hidden_size, "Elements")
+      ->check(WholeNumber());
   app.add_option("--intermediate-size", flags.intermediate_size,
-                 "Neurons of a layer");
+                 "Neurons of a layer")
+      ->check(WholeNumber());
   app.add_option("--layers", flags.layers,
-                 "Number of layers (default: the preset's, or 1)");
+                 "Number of layers (default: the preset's, or 1)")
+      ->check(WholeNumber());
   CLI::Option* density = app.add_option(
       "--density", flags.density,
       "Share of neurons active for random inputs of 1 + N(0, 1), 0 to 1 "
       "(default: the preset's, or 0.11)");
+  density->check(sparse_ffn::NumberFrom(0, 1));
   app.add_option("--activation", flags.activation,
                  "relu, fatrelu or drelu (default: the preset's, or relu)");
   app.add_option("--threshold", flags.threshold,
-                 "Of fatrelu, >= 0 (default: the preset's, or 0.01)");
+                 "Of fatrelu, >= 0 (default: the preset's, or 0.01)")
+      ->check(sparse_ffn::NumberFrom(0, std::numeric_limits<double>::max()));
   app.add_option("--dtype", flags.dtype,
                  "float32, float16 or bfloat16 (default: the preset's, or "
                  "bfloat16)");
   app.add_option("--seed", flags.spec.seed, "Same seed, same bytes")
+      ->check(WholeNumber())
       ->capture_default_str();
   app.add_option("--shards", flags.spec.shards,
                  "Files to spread the layers over")
+      ->check(WholeNumber())
       ->capture_default_str();
   app.add_option("--rows", flags.spec.input_rows,
                  "Rows of inputs.npy, without --replay")
+      ->check(WholeNumber())
       ->capture_default_str();
   app.add_option("--replay", flags.spec.replay,
                  "Activation rows (.npy, float16 or float32, a column for "
@@ -137,7 +149,14 @@ int RunProgram(int argc, char** argv) {
       "sparse-ffn-make-model");
   Flags flags;
   AddFlags(app, flags);
-  CLI11_PARSE(app, argc, argv);
+  const std::optional<int> exit_code =
+      sparse_ffn::ParseCommandLine(&app, argc, argv);
+  if (exit_code.has_value()) return *exit_code;
+  if (flags.preset.empty() &&
+      !(flags.hidden_size.has_value() && flags.intermediate_size.has_value())) {
+    return sparse_ffn::RejectCommandLine(
+        app, "expected --preset, or --hidden-size and --intermediate-size");
+  }
   const absl::Status status = Run(flags);
   if (status.ok()) return 0;
   std::fprintf(stderr, "sparse-ffn-make-model: %s\n",

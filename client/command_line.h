@@ -1,0 +1,24 @@
+// The command lines of the clients.
+#ifndef SPARSE_FFN_CLIENT_COMMAND_LINE_H_
+#define SPARSE_FFN_CLIENT_COMMAND_LINE_H_
+
+#include <optional>
+
+#include "CLI/CLI.hpp"
+
+namespace sparse_ffn {
+
+// What a program ends with whose command line is wrong.
+constexpr int kExitWrongCommandLine = 1;
+
+// Parses it by the options of `app`, whose name is that of the program.
+// Otherwise prints the help that was asked for, or what is wrong, and returns
+// the exit code.
+std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv);
+
+// Says on stderr what is wrong with it, and returns the exit code.
+int RejectCommandLine(const CLI::App& app, const char* what);
+
+}  // namespace sparse_ffn
+
+#endif  // SPARSE_FFN_CLIENT_COMMAND_LINE_H_

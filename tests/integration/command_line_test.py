@@ -1,0 +1,74 @@
+"""Wrong command lines of the clients: each says what it expected and found."""
+
+import unittest
+
+import programs
+from programs import run
+
+
+class CommandLineTest(unittest.TestCase):
+
+    def expect_rejected(self, message, name, *arguments):
+        result = run(name, *arguments)
+        self.assertEqual(result.returncode, 1, result.stdout)
+        self.assertIn(f"{name}: ", result.stderr)
+        self.assertIn(message, result.stderr)
+
+    def test_says_which_numbers_it_takes(self):
+        whole = "expected a whole number from"
+        for name, arguments, message in (
+                ("sparse-ffn-client", ("check", "--tokens", "0"),
+                 f"--tokens: {whole} 1 to 8192, found 0"),
+                ("sparse-ffn-client", ("check", "--seed", "x"),
+                 f"--seed: {whole} 0 to 9223372036854775807, found x"),
+                ("sparse-ffn-client", ("forward", "--layer", "1.5"),
+                 f"--layer: {whole} 0 to 2147483647, found 1.5"),
+                ("sparse-ffn-client", ("info", "--connect-timeout", "nan"),
+                 "--connect-timeout: expected a number from 1e-06 to 1e+06, "
+                 "found nan"),
+                ("sparse-ffn-load", ("--requests", "0"),
+                 f"--requests: {whole} 1 to 1000000000000, found 0"),
+                ("sparse-ffn-load", ("--clients", "x"),
+                 f"--clients: {whole} 1 to 4096, found x"),
+                ("sparse-ffn-load", ("--in-flight", "1.5"),
+                 f"--in-flight: {whole} 1 to 65536, found 1.5"),
+                ("sparse-ffn-make-model", ("--density", "1.5"),
+                 "--density: expected a number from 0 to 1, found 1.5"),
+                ("sparse-ffn-make-model", ("--rows", "many"),
+                 f"--rows: {whole} 0 to 9223372036854775807, found many")):
+            with self.subTest(name, arguments=arguments):
+                self.expect_rejected(message, name, *arguments)
+
+    def test_says_what_is_missing(self):
+        for name, arguments, message in (
+                ("sparse-ffn-client", (), "expected info, forward or check, "
+                                          "found none"),
+                ("sparse-ffn-client", ("check",), "--model is required"),
+                ("sparse-ffn-make-model", ("--preset", "tiny"),
+                 "--out is required"),
+                ("sparse-ffn-make-model", ("--out", "x", "--hidden-size", 8),
+                 "expected --preset, or --hidden-size and "
+                 "--intermediate-size")):
+            with self.subTest(name, arguments=arguments):
+                self.expect_rejected(message, name, *arguments)
+
+    def test_says_what_it_does_not_know(self):
+        for name, *arguments in (("sparse-ffn-client", "list"),
+                                 ("sparse-ffn-load", "--speed"),
+                                 ("sparse-ffn-make-model", "--out", "x",
+                                  "--speed")):
+            with self.subTest(name):
+                self.expect_rejected(f"not expected: {arguments[-1]}", name,
+                                     *arguments)
+
+    def test_help_is_no_error(self):
+        for name, *arguments in (("sparse-ffn-client", "forward"),
+                                 ("sparse-ffn-load",),
+                                 ("sparse-ffn-make-model",)):
+            result = run(name, *arguments, "--help")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("Usage: " + name, result.stdout)
+
+
+if __name__ == "__main__":
+    programs.main()
