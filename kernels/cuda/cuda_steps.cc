@@ -84,6 +84,13 @@ absl::Status CudaSteps::PrepareKernels() const {
                                   UsesOrderedBatch(model_)),
                  "preparing the fused FFN"));
   }
+  for (int tokens : kBatchForms) {
+    if (!UsesBulkGatedUp(model_, tokens)) continue;
+    status.Update(ToStatus(
+        PrepareFusedGatedUpBulk(model_.element, model_.device_traits, tokens,
+                                hidden_size_),
+        "preparing the fused batch of whole rows"));
+  }
   status.Update(ToStatus(PrepareFusedSum(), "preparing the sum"));
   if (UsesOrderedBatch(model_)) {
     status.Update(

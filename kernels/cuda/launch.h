@@ -174,6 +174,17 @@ cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
 bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
                        int intermediate_size, bool ordered);
 
+// The same, without block_counts, where whole rows can be streamed past the
+// hidden states: takes what FusedGatedUpBulkTakes takes, on a device that
+// PrepareFusedGatedUpBulk was called for with these tokens.
+constexpr int kBulkTokens = 16;
+cudaError_t LaunchFusedGatedUpBulk(const FusedGatedUpParams& params,
+                                   cudaStream_t stream);
+cudaError_t PrepareFusedGatedUpBulk(Element element, Device device, int tokens,
+                                    int hidden_size);
+bool FusedGatedUpBulkTakes(Device device, int tokens, int hidden_size,
+                           int intermediate_size);
+
 // Operator Step (3): adds h times the listed rows of down_proj to the output.
 struct SparseDownParams {
   const void* down_proj;   // [n, hidden], transposed from the checkpoint
