@@ -85,11 +85,11 @@ absl::Status CudaSteps::PrepareKernels() const {
                  "preparing the fused FFN"));
   }
   for (int tokens : kBatchForms) {
-    if (!UsesBulkGatedUp(model_, tokens)) continue;
-    status.Update(ToStatus(
-        PrepareFusedGatedUpBulk(model_.element, model_.device_traits, tokens,
-                                hidden_size_),
-        "preparing the fused batch of whole rows"));
+    if (!UsesGatedUpRows(model_, tokens)) continue;
+    status.Update(
+        ToStatus(PrepareGatedUpRows(model_.element, model_.device_traits,
+                                    tokens, hidden_size_),
+                 "preparing the fused batch by rows"));
   }
   status.Update(ToStatus(PrepareFusedSum(), "preparing the sum"));
   if (UsesOrderedBatch(model_)) {

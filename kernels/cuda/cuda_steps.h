@@ -58,7 +58,7 @@ class CudaSteps {
   // a deterministic backend, where the sizes and the device allow it.
   static bool UsesOrderedBatch(const CudaModel& model);
   // Whether steps 1 and 2 of FusedBatch stream whole rows.
-  static bool UsesBulkGatedUp(const CudaModel& model, int tokens);
+  static bool UsesGatedUpRows(const CudaModel& model, int tokens);
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
   // Of one call of Fused, which uses no others; 16-byte aligned, on the device

@@ -25,8 +25,8 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   params.block_counts = ordered ? part_active_ : nullptr;
   params.gated = gated_;
   params.output_size = ordered ? 0 : tokens * hidden_size_;
-  absl::Status status = ToStatus(UsesBulkGatedUp(model_, tokens)
-                                     ? LaunchFusedGatedUpBulk(params, stream_)
+  absl::Status status = ToStatus(UsesGatedUpRows(model_, tokens)
+                                     ? LaunchGatedUpRows(params, stream_)
                                      : LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");
   if (ordered) {
@@ -81,12 +81,12 @@ bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
   return OrderedDownTakes(model.device_traits, hidden_size, intermediate_size);
 }
 
-bool CudaSteps::UsesBulkGatedUp(const CudaModel& model, int tokens) {
+bool CudaSteps::UsesGatedUpRows(const CudaModel& model, int tokens) {
   return model.sparse_form != SparseForm::kFusedPortable &&
          !UsesOrderedBatch(model) &&
-         FusedGatedUpBulkTakes(model.device_traits, tokens,
-                               static_cast<int>(model.config.hidden_size),
-                               static_cast<int>(model.config.intermediate_size));
+         GatedUpRowsTakes(model.device_traits, tokens,
+                          static_cast<int>(model.config.hidden_size),
+                          static_cast<int>(model.config.intermediate_size));
 }
 
 FusedSumParams CudaSteps::SumParams(int tokens) const {

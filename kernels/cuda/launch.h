@@ -175,15 +175,15 @@ bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
                        int intermediate_size, bool ordered);
 
 // The same, without block_counts, where whole rows can be streamed past the
-// hidden states: takes what FusedGatedUpBulkTakes takes, on a device that
-// PrepareFusedGatedUpBulk was called for with these tokens.
-constexpr int kBulkTokens = 16;
-cudaError_t LaunchFusedGatedUpBulk(const FusedGatedUpParams& params,
-                                   cudaStream_t stream);
-cudaError_t PrepareFusedGatedUpBulk(Element element, Device device, int tokens,
-                                    int hidden_size);
-bool FusedGatedUpBulkTakes(Device device, int tokens, int hidden_size,
-                           int intermediate_size);
+// hidden states: takes what GatedUpRowsTakes takes, on a device that
+// PrepareGatedUpRows was called for with these tokens.
+constexpr int kGatedUpRowsTokens = 16;
+cudaError_t LaunchGatedUpRows(const FusedGatedUpParams& params,
+                              cudaStream_t stream);
+cudaError_t PrepareGatedUpRows(Element element, Device device, int tokens,
+                               int hidden_size);
+bool GatedUpRowsTakes(Device device, int tokens, int hidden_size,
+                      int intermediate_size);
 
 // Operator Step (3): adds h times the listed rows of down_proj to the output.
 struct SparseDownParams {

@@ -159,6 +159,22 @@ std::vector<Case> Cases() {
         {64, 100000, DataType::kBFloat16, Activation::kRelu, 0, 0.12, {1}});
     cases.push_back(
         {8, 100000, DataType::kFloat16, Activation::kDRelu, 0, 1, {1}});
+    // Batches whose rows fill the registers that a kernel has for them, and one
+    // pack more; blocks with a few rows more than whole tiles.
+    for (size_t hidden : {1792, 1800, 4480, 4488, 5376, 5384}) {
+      cases.push_back({hidden,
+                       1100,
+                       DataType::kBFloat16,
+                       Activation::kDRelu,
+                       0,
+                       0.11,
+                       {3, 8, 9, 16}});
+    }
+    // As many rows as a block of such a batch takes, all active, and more.
+    for (size_t neurons : {67584, 68000}) {
+      cases.push_back(
+          {64, neurons, DataType::kBFloat16, Activation::kRelu, 0, 1, {4, 12}});
+    }
     // The longest rows that a kernel has registers for, and others near them.
     for (size_t hidden : {5120, 5128, 6152, 8192, 8200}) {
       cases.push_back({hidden,

@@ -1,0 +1,184 @@
+// The sum warp of gated_up_rows.cu: adds up what the dot warps leave, lists the
+// active rows and stores h.
+#ifndef SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_SUM_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_SUM_CUH_
+
+#include "kernels/cuda/gated_up_rows_block.cuh"
+#include "kernels/cuda/split_gated.cuh"
+
+#if __CUDA_ARCH__ >= 900
+
+namespace sparse_ffn::cuda {
+
+// Rows of a tile, as bits.
+class TileRows {
+ public:
+  // Those for which `is` is true in some lane.
+  __device__ static TileRows Where(bool is) {
+    const unsigned lanes = __ballot_sync(kAllLanes, is);
+    TileRows rows;
+#pragma unroll
+    for (int row = 0; row < kTileRows; ++row) {
+      if ((lanes >> 4 * row & 0xf) != 0) rows.bits_ |= 1u << row;
+    }
+    return rows;
+  }
+  __device__ int count() const { return __popc(bits_); }
+  // Whether this lane's row is one, and how many come before it.
+  __device__ bool HasMine() const { return (bits_ >> Group() & 1) != 0; }
+  __device__ int BeforeMine() const {
+    return __popc(bits_ & ((1u << Group()) - 1));
+  }
+
+ private:
+  unsigned bits_ = 0;
+};
+
+template <typename T, int kTokenTiles>
+class SumWarp {
+  using Sums = RowSums<kTokenTiles>;
+  static constexpr int kSums = 2 * kTokenTiles;
+  static constexpr int kTokens = RowsBlock<kTokenTiles>::kTokens;
+
+ public:
+  __device__ explicit SumWarp(const RowsBlock<kTokenTiles>& block)
+      : block_(block) {}
+
+  __device__ void Run() {
+    for (int tile = 0; tile < block_.gate_tiles; ++tile) {
+      Sums scores;
+      Take(tile, scores);
+      Select(tile, scores);
+    }
+    // A tile's place is known by the time that the next one has come.
+    GatedTile tile;
+    for (int first = 0; first < count_; first += kTileRows) {
+      Sums up;
+      Take(block_.gate_tiles + first / kTileRows, up);
+      const GatedTile before = tile;
+      tile = Gate(first, up);
+      Store(before);
+    }
+    Store(tile);
+    Count();
+  }
+
+ private:
+  // h of a tile of active rows.
+  struct GatedTile {
+    Sums h;
+    int first;      // Of the active rows.
+    TileRows rows;  // Where h is not 0 for all tokens,
+    int at;         // and the place of the first one, in lane 0.
+  };
+
+  // What all dot warps found for a tile.
+  __device__ void Take(int tile, Sums& sums) const {
+    auto& head = block_.head;
+    const int turn = tile % kTurns;
+    Wait(&head.dotted[turn], tile / kTurns % 2);
+#pragma unroll
+    for (float& sum : sums) sum = 0;
+#pragma unroll
+    for (int w = 0; w < kDotWarps; ++w) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) sums[i] += head.sums[turn][w][Lane()][i];
+    }
+    __syncwarp();
+    if (Lane() == 0) Arrive(&head.summed[turn]);
+  }
+
+  // Lists the active rows of a tile of gate_proj, and keeps their scores.
+  __device__ void Select(int tile, const Sums& scores) {
+    auto& head = block_.head;
+    const int row = tile * kTileRows + Group();
+    Sums active;
+    bool any = false;
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) {
+      const bool is_active = row < block_.rows &&
+                             TokenOf(i) < block_.p.tokens &&
+                             IsActive(scores[i], block_.p.threshold);
+      active[i] = is_active ? scores[i] : 0;
+      token_counts_[i] += is_active ? 1 : 0;
+      any = any || is_active;
+    }
+    const TileRows rows = TileRows::Where(any);
+    if (rows.HasMine()) {
+      const int place = count_ + rows.BeforeMine();
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) {
+        block_.scores[place][TokenOf(i)] = active[i];
+      }
+      if (Pair() == 0) head.active[place] = row;
+    }
+    count_ += rows.count();
+    if (Lane() == 0) head.listed[tile] = count_;
+    __syncwarp();
+    if (Lane() == 0) Arrive(&head.scored[tile]);
+  }
+
+  // Of the active rows from `first` on. Asks for their place.
+  __device__ GatedTile Gate(int first, const Sums& up) const {
+    GatedTile tile;
+    const int place = first + Group();
+    bool matters = false;
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) {
+      const float score = place < count_ ? block_.scores[place][TokenOf(i)] : 0;
+      const float factor = block_.p.clamp_up && up[i] <= 0 ? 0 : up[i];
+      tile.h[i] = score == 0 ? 0 : score * factor;
+      matters = matters || tile.h[i] != 0;  // True of NaN.
+    }
+    tile.first = first;
+    tile.rows = TileRows::Where(matters);
+    if (Lane() == 0) {
+      tile.at = atomicAdd(block_.p.gated_count, tile.rows.count());
+    }
+    return tile;
+  }
+
+  __device__ void Store(const GatedTile& tile) const {
+    const auto& p = block_.p;
+    if (tile.rows.count() == 0) return;
+    const int at = __shfl_sync(kAllLanes, tile.at, 0);
+    if (!tile.rows.HasMine()) return;
+    const int place = at + tile.rows.BeforeMine();
+    if (Pair() == 0) {
+      p.gated_list[place] =
+          block_.Neuron(block_.head.active[tile.first + Group()]);
+    }
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) {
+      StoreGated<T>(p.gated_high, p.gated_low,
+                    static_cast<size_t>(place) * kTokens + TokenOf(i),
+                    tile.h[i]);
+    }
+  }
+
+  // Adds the block's active rows to the counters.
+  __device__ void Count() const {
+    if (Lane() == 0) atomicAdd(block_.p.counters, count_);
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) {
+      int sum = token_counts_[i];
+#pragma unroll
+      for (int lanes = 4; lanes < kWarp; lanes *= 2) {
+        sum += __shfl_xor_sync(kAllLanes, sum, lanes);
+      }
+      if (Group() == 0 && sum != 0) {
+        atomicAdd(&block_.p.counters[1 + TokenOf(i)], sum);
+      }
+    }
+  }
+
+  const RowsBlock<kTokenTiles>& block_;
+  int count_ = 0;  // Of active rows.
+  int token_counts_[kSums] = {};
+};
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // __CUDA_ARCH__ >= 900
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_SUM_CUH_
