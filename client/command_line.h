@@ -11,12 +11,12 @@ namespace sparse_ffn {
 // What a program ends with whose command line is wrong.
 constexpr int kExitWrongCommandLine = 1;
 
-// Parses it by the options of `app`, whose name is that of the program.
-// Otherwise prints the help that was asked for, or what is wrong, and returns
-// the exit code.
+// Parses argv into the variables that the options of `app` name, whose name is
+// that of the program. nullopt: the program goes on. Otherwise the help that
+// was asked for, or what is wrong, has been printed, and this is the exit code.
 std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv);
 
-// Says on stderr what is wrong with it, and returns the exit code.
+// Says on stderr what is wrong with the command line; returns the exit code.
 int RejectCommandLine(const CLI::App& app, const char* what);
 
 }  // namespace sparse_ffn

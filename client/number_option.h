@@ -44,9 +44,10 @@ inline CLI::Validator IntegerFrom(int64_t least, int64_t most) {
   return Within<int64_t>(least, most, "a whole number", absl::SimpleAtoi);
 }
 
-// For seeds, and what is checked later, beside other things.
-inline CLI::Validator WholeNumber() {
-  return IntegerFrom(0, std::numeric_limits<int64_t>::max());
+// Any seed.
+inline CLI::Validator Seed() {
+  return Within<uint64_t>(0, std::numeric_limits<uint64_t>::max(),
+                          "a whole number", absl::SimpleAtoi);
 }
 
 }  // namespace sparse_ffn

@@ -91,7 +91,7 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
                    "Kernels: auto, sparse or dense")
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the random rows")
-      ->check(WholeNumber())
+      ->check(Seed())
       ->capture_default_str();
   return command;
 }
@@ -104,7 +104,7 @@ std::optional<int> ParseClientFlags(int argc, char** argv, ClientFlags* flags) {
   app.require_subcommand(0, 1);  // None is looked for below.
   app.footer(
       "Ends with 0 where all went well, 2 where check found answers or weights "
-      "that are wrong, another code where it could not be done.");
+      "that are wrong, 1 where it could not be done.");
   const CLI::App* info = AddInfoCommand(&app, &flags->info);
   const CLI::App* forward = AddForwardCommand(&app, &flags->forward);
   AddCheckCommand(&app, &flags->check);

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
-#include <limits>
 #include <optional>
 #include <string>
 
@@ -17,9 +16,9 @@
 
 namespace {
 
+using sparse_ffn::IntegerFrom;
 using sparse_ffn::MakeProgress;
 using sparse_ffn::ModelSpec;
-using sparse_ffn::WholeNumber;
 
 struct Flags {
   std::string preset;
@@ -39,13 +38,13 @@ void AddFlags(CLI::App& app, Flags& flags) {
                      absl::StrJoin(sparse_ffn::PresetNames(), ", ") +
                      ". Each can be overridden");
   app.add_option("--hidden-size", flags.hidden_size, "Elements")
-      ->check(WholeNumber());
+      ->check(IntegerFrom(1, sparse_ffn::kMaxWidth));
   app.add_option("--intermediate-size", flags.intermediate_size,
                  "Neurons of a layer")
-      ->check(WholeNumber());
+      ->check(IntegerFrom(1, sparse_ffn::kMaxWidth));
   app.add_option("--layers", flags.layers,
                  "Number of layers (default: the preset's, or 1)")
-      ->check(WholeNumber());
+      ->check(IntegerFrom(1, sparse_ffn::kMaxLayers));
   CLI::Option* density = app.add_option(
       "--density", flags.density,
       "Share of neurons active for random inputs of 1 + N(0, 1), 0 to 1 "
@@ -55,20 +54,20 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "relu, fatrelu or drelu (default: the preset's, or relu)");
   app.add_option("--threshold", flags.threshold,
                  "Of fatrelu, >= 0 (default: the preset's, or 0.01)")
-      ->check(sparse_ffn::NumberFrom(0, std::numeric_limits<double>::max()));
+      ->check(sparse_ffn::NumberFrom(0, sparse_ffn::kMaxThreshold));
   app.add_option("--dtype", flags.dtype,
                  "float32, float16 or bfloat16 (default: the preset's, or "
                  "bfloat16)");
   app.add_option("--seed", flags.spec.seed, "Same seed, same bytes")
-      ->check(WholeNumber())
+      ->check(sparse_ffn::Seed())
       ->capture_default_str();
   app.add_option("--shards", flags.spec.shards,
-                 "Files to spread the layers over")
-      ->check(WholeNumber())
+                 "Files to spread the layers over, at most as many as those")
+      ->check(IntegerFrom(1, sparse_ffn::kMaxLayers))
       ->capture_default_str();
   app.add_option("--rows", flags.spec.input_rows,
                  "Rows of inputs.npy, without --replay")
-      ->check(WholeNumber())
+      ->check(IntegerFrom(1, sparse_ffn::kMaxInputRows))
       ->capture_default_str();
   app.add_option("--replay", flags.spec.replay,
                  "Activation rows (.npy, float16 or float32, a column for "

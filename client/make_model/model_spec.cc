@@ -6,10 +6,6 @@
 namespace sparse_ffn {
 namespace {
 
-constexpr size_t kMaxWidth = 1 << 22;
-constexpr size_t kMaxLayers = 10'000;
-constexpr size_t kMaxInputRows = 1 << 16;
-
 struct Preset {
   const char* name;
   size_t hidden_size;
@@ -83,8 +79,6 @@ absl::Status CheckModelSpec(const ModelSpec& spec) {
   if (!is_fatrelu && spec.activation != "relu" && spec.activation != "drelu") {
     return OutOfRange("activation", "relu, fatrelu or drelu", spec.activation);
   }
-  // Above this, scores and sums would leave the range of float16.
-  constexpr double kMaxThreshold = 1000;
   if (!(spec.threshold >= 0 && spec.threshold <= kMaxThreshold)) {
     return OutOfRange("threshold", absl::StrCat("0 to ", kMaxThreshold),
                       absl::StrCat(spec.threshold));

@@ -40,7 +40,8 @@ __device__ inline void Arrive(uint64_t* barrier) {
 }
 
 // Waits for the end of phases 0, 2, 4, ... (parity 0) or 1, 3, ... (parity 1).
-// The caller must be at most one phase behind the barrier.
+// The caller must be at most one phase behind the barrier. Of a new one, parity
+// 1 has ended.
 __device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
   uint32_t done = 0;
   while (done == 0) {

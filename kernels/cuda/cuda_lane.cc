@@ -101,11 +101,7 @@ bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
   const auto count = static_cast<int>(tokens);
   const bool bulk = CudaSteps::UsesFusedBulk(model, count);
   const bool takes =
-      tokens == 1 || bulk ||
-      FusedGatedUpTakes(model.device_traits, count,
-                        static_cast<int>(model.config.hidden_size),
-                        static_cast<int>(model.config.intermediate_size),
-                        CudaSteps::UsesOrderedBatch(model));
+      tokens == 1 || bulk || CudaSteps::TakesFusedBatch(model, count);
   return UsesFused(model.sparse_form, takes, /*fast=*/bulk || tokens > 1,
                    timed);
 }

@@ -57,8 +57,10 @@ class CudaSteps {
   // Whether FusedBatch gives each token the bits that Fused gives it alone: in
   // a deterministic backend, where the sizes and the device allow it.
   static bool UsesOrderedBatch(const CudaModel& model);
-  // Whether steps 1 and 2 of FusedBatch stream whole rows.
-  static bool UsesGatedUpRows(const CudaModel& model, int tokens);
+  // Whether FusedBatch takes so many tokens, and whether its steps 1 and 2 then
+  // stream whole rows.
+  static bool TakesFusedBatch(const CudaModel& model, int tokens);
+  static bool StreamsRows(const CudaModel& model, int tokens);
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
   // Of one call of Fused, which uses no others; 16-byte aligned, on the device

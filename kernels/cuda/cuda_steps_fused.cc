@@ -25,8 +25,8 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   params.block_counts = ordered ? part_active_ : nullptr;
   params.gated = gated_;
   params.output_size = ordered ? 0 : tokens * hidden_size_;
-  absl::Status status = ToStatus(UsesGatedUpRows(model_, tokens)
-                                     ? LaunchGatedUpRows(params, stream_)
+  absl::Status status = ToStatus(StreamsRows(model_, tokens)
+                                     ? LaunchFusedGatedUpRows(params, stream_)
                                      : LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");
   if (ordered) {
@@ -81,12 +81,21 @@ bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
   return OrderedDownTakes(model.device_traits, hidden_size, intermediate_size);
 }
 
-bool CudaSteps::UsesGatedUpRows(const CudaModel& model, int tokens) {
+bool CudaSteps::StreamsRows(const CudaModel& model, int tokens) {
   return model.sparse_form != SparseForm::kFusedPortable &&
          !UsesOrderedBatch(model) &&
-         GatedUpRowsTakes(model.device_traits, tokens,
-                          static_cast<int>(model.config.hidden_size),
-                          static_cast<int>(model.config.intermediate_size));
+         FusedGatedUpRowsTakes(
+             model.device_traits, tokens,
+             static_cast<int>(model.config.hidden_size),
+             static_cast<int>(model.config.intermediate_size));
+}
+
+bool CudaSteps::TakesFusedBatch(const CudaModel& model, int tokens) {
+  return StreamsRows(model, tokens) ||
+         FusedGatedUpTakes(model.device_traits, tokens,
+                           static_cast<int>(model.config.hidden_size),
+                           static_cast<int>(model.config.intermediate_size),
+                           UsesOrderedBatch(model));
 }
 
 FusedSumParams CudaSteps::SumParams(int tokens) const {

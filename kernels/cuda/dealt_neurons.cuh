@@ -8,7 +8,7 @@
 namespace sparse_ffn::cuda {
 
 // How many of `neurons` a block has. Blocks are dealt out to groups likewise.
-__device__ inline int DealtTo(int neurons, int blocks, int block) {
+__host__ __device__ inline int DealtTo(int neurons, int blocks, int block) {
   return (neurons - block + blocks - 1) / blocks;
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/cuda/bulk_copy.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/named_barrier.cuh"
+#include "kernels/cuda/ring_place.cuh"
 #include "kernels/cuda/warp_dot.cuh"
 
 namespace sparse_ffn::cuda {
@@ -108,18 +109,6 @@ struct Block {
   __device__ static auto* Products(const FusedBulkParams& p) {
     return reinterpret_cast<UpProducts<kTokens, kPacks>*>(
         SharedRow(p, kTokens + p.list_slots + p.gate_slots));
-  }
-};
-
-// A place in a ring, and the parity of its next phase.
-struct RingPlace {
-  int slot = 0;
-  uint32_t parity = 0;
-
-  __device__ void Advance(int slots) {
-    if (++slot < slots) return;
-    slot = 0;
-    parity ^= 1;
   }
 };
 

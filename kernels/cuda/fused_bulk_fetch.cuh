@@ -66,7 +66,7 @@ class HiddenStates {
       EndFetch(p, launch, shared);
       return;
     }
-    // In flight at once: all, as far as registers go.
+    // In flight at once: all where they are few, else four, for the registers.
     constexpr int kLoads = kThreadPacks <= 5 ? kThreadPacks : 4;
     const unsigned tag = Tag(launch);
     const uint4* from = Passed(p, launch);

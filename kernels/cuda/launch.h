@@ -174,16 +174,15 @@ cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
 bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
                        int intermediate_size, bool ordered);
 
-// The same, without block_counts, where whole rows can be streamed past the
-// hidden states: takes what GatedUpRowsTakes takes, on a device that
-// PrepareGatedUpRows was called for with these tokens.
-constexpr int kGatedUpRowsTokens = 16;
-cudaError_t LaunchGatedUpRows(const FusedGatedUpParams& params,
-                              cudaStream_t stream);
-cudaError_t PrepareGatedUpRows(Element element, Device device, int tokens,
-                               int hidden_size);
-bool GatedUpRowsTakes(Device device, int tokens, int hidden_size,
-                      int intermediate_size);
+// The same, without block_counts, for up to 16 tokens on compute capability 9.0
+// and newer, where their hidden states fit into a block's registers and two
+// tiles of rows into its shared memory. Prepared for BatchFormTokens(tokens).
+cudaError_t PrepareFusedGatedUpRows(Element element, Device device, int tokens,
+                                    int hidden_size);
+cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
+                                   cudaStream_t stream);
+bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
+                           int intermediate_size);
 
 // Operator Step (3): adds h times the listed rows of down_proj to the output.
 struct SparseDownParams {

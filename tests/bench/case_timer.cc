@@ -87,11 +87,7 @@ absl::Status CaseTimer::TimeFused(cuda::CudaSteps* steps,
   if (steps->FusesAllSteps(tokens_)) {
     return TimeFusedTokens(steps, microseconds);
   }
-  const cuda::CudaModel& model = model_.cuda_model();
-  if (!cuda::FusedGatedUpTakes(model.device_traits, tokens_,
-                               static_cast<int>(model.config.hidden_size),
-                               static_cast<int>(model.config.intermediate_size),
-                               model.config.deterministic)) {
+  if (!cuda::CudaSteps::TakesFusedBatch(model_.cuda_model(), tokens_)) {
     return absl::OkStatus();
   }
   return Time(microseconds, [&](const CudaLayer& layer) {

@@ -160,7 +160,8 @@ std::vector<Case> Cases() {
     cases.push_back(
         {8, 100000, DataType::kFloat16, Activation::kDRelu, 0, 1, {1}});
     // Batches whose rows fill the registers that a kernel has for them, and one
-    // pack more; blocks with a few rows more than whole tiles.
+    // pack more; on 132 multiprocessors, blocks of 8 and of 9 rows, of which 8
+    // are a tile.
     for (size_t hidden : {1792, 1800, 4480, 4488, 5376, 5384}) {
       cases.push_back({hidden,
                        1100,
@@ -170,7 +171,19 @@ std::vector<Case> Cases() {
                        0.11,
                        {3, 8, 9, 16}});
     }
-    // As many rows as a block of such a batch takes, all active, and more.
+    // Several tiles of rows, of gate and up, through a ring of two and of
+    // three.
+    cases.push_back({5120,
+                     6000,
+                     DataType::kFloat16,
+                     Activation::kFatRelu,
+                     0.01F,
+                     0.107,
+                     {9, 15}});
+    cases.push_back(
+        {4096, 3000, DataType::kBFloat16, Activation::kRelu, 0, 1, {7, 16}});
+    // As many rows as a block of such a batch takes there, all active, and
+    // more.
     for (size_t neurons : {67584, 68000}) {
       cases.push_back(
           {64, neurons, DataType::kBFloat16, Activation::kRelu, 0, 1, {4, 12}});

@@ -20,7 +20,7 @@ class CommandLineTest(unittest.TestCase):
                 ("sparse-ffn-client", ("check", "--tokens", "0"),
                  f"--tokens: {whole} 1 to 8192, found 0"),
                 ("sparse-ffn-client", ("check", "--seed", "x"),
-                 f"--seed: {whole} 0 to 9223372036854775807, found x"),
+                 f"--seed: {whole} 0 to 18446744073709551615, found x"),
                 ("sparse-ffn-client", ("forward", "--layer", "1.5"),
                  f"--layer: {whole} 0 to 2147483647, found 1.5"),
                 ("sparse-ffn-client", ("info", "--connect-timeout", "nan"),
@@ -35,7 +35,9 @@ class CommandLineTest(unittest.TestCase):
                 ("sparse-ffn-make-model", ("--density", "1.5"),
                  "--density: expected a number from 0 to 1, found 1.5"),
                 ("sparse-ffn-make-model", ("--rows", "many"),
-                 f"--rows: {whole} 0 to 9223372036854775807, found many")):
+                 f"--rows: {whole} 1 to 65536, found many"),
+                ("sparse-ffn-make-model", ("--hidden-size", "0"),
+                 f"--hidden-size: {whole} 1 to 4194304, found 0")):
             with self.subTest(name, arguments=arguments):
                 self.expect_rejected(message, name, *arguments)
 

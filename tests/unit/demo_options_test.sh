@@ -29,6 +29,8 @@ refused() { # text options...
 refused "--layers '53' is no number from 1 to 52" --layers 53
 refused "--layers '08' is no number from 1 to 52" --layers 08
 refused "--layers '0' is no number from 1 to 52" --layers 0
+refused "--layers '' is no number from 1 to 52" --layers
+refused "--seconds '' is no number above 0" --layers 3 --seconds
 refused "--seconds 'soon' is no number above 0" --seconds soon
 refused "--seconds '0.0' is no number above 0" --seconds 0.0
 refused "--backend 'gpu' is none of auto, cpu, cuda" --backend gpu

@@ -10,17 +10,17 @@
 
 #include "kernels/cuda/clear.cuh"
 #include "kernels/cuda/dispatch.cuh"
-#include "kernels/cuda/gated_up_rows_block.cuh"
-#include "kernels/cuda/gated_up_rows_copy.cuh"
-#include "kernels/cuda/gated_up_rows_dot.cuh"
-#include "kernels/cuda/gated_up_rows_sum.cuh"
+#include "kernels/cuda/fused_gated_up_rows_block.cuh"
+#include "kernels/cuda/fused_gated_up_rows_copy.cuh"
+#include "kernels/cuda/fused_gated_up_rows_dot.cuh"
+#include "kernels/cuda/fused_gated_up_rows_sum.cuh"
 
 namespace sparse_ffn::cuda {
 namespace {
 
 template <typename T, int kTokenTiles, int kChunks>
 __global__ void __launch_bounds__(kBlockThreads, 1)
-    GatedUpRows(const __grid_constant__ GatedUpRowsParams p) {
+    FusedGatedUpRows(const __grid_constant__ FusedGatedUpRowsParams p) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) std::byte shared[];
   const RowsBlock<kTokenTiles> block(p, shared);
@@ -48,6 +48,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
 
 // What the registers of a dot warp hold.
 constexpr int kMaxChunks = 12;
+constexpr int kMostTokens = kBatchForms[1];
 // One tile on its way while another is multiplied.
 constexpr int kMinStages = 2;
 
@@ -55,47 +56,42 @@ constexpr int kMinStages = 2;
 // a batch, as integral constants.
 template <typename F>
 cudaError_t DispatchChunks(int tokens, int hidden_size, F&& f) {
-  const int chunks = (2 * hidden_size + kTurnBytes - 1) / kTurnBytes;
+  const int chunks = (2 * hidden_size + kSweepBytes - 1) / kSweepBytes;
   const auto with_tiles = [&](auto tiles) {
     if (chunks <= 4) return f(tiles, std::integral_constant<int, 4>{});
     if (chunks <= 10) return f(tiles, std::integral_constant<int, 10>{});
     return f(tiles, std::integral_constant<int, kMaxChunks>{});
   };
-  return tokens <= 8 ? with_tiles(std::integral_constant<int, 1>{})
-                     : with_tiles(std::integral_constant<int, 2>{});
+  return BatchFormTokens(tokens) == kBatchForms[0]
+             ? with_tiles(std::integral_constant<int, kBatchForms[0] / 8>{})
+             : with_tiles(std::integral_constant<int, kMostTokens / 8>{});
 }
 
 int MostRows(Device device, int intermediate_size) {
-  const int blocks = FusedBlocks(device, intermediate_size);
-  return (intermediate_size + blocks - 1) / blocks;
+  return DealtTo(intermediate_size, FusedBlocks(device, intermediate_size), 0);
 }
 
 // Padded, so that chunks of two rows side by side fall on different banks.
 int RowStride(int hidden_size) {
-  constexpr int kBanks = 2 * kChunkBytes;
-  return (2 * hidden_size + kBanks - 1) / kBanks * kBanks + kChunkBytes;
-}
-
-// All but the stages.
-template <int kTokenTiles>
-int FixedBytes(int most_rows) {
-  return kRowsHeadBytes<kTokenTiles> +
-         most_rows * 8 * kTokenTiles * static_cast<int>(sizeof(float));
+  constexpr int kBankBytes = 32 * 4;  // Of all banks.
+  static_assert(2 * kChunkBytes == kBankBytes);
+  return (2 * hidden_size + kBankBytes - 1) / kBankBytes * kBankBytes +
+         kChunkBytes;
 }
 
 template <int kTokenTiles>
 int Stages(Device device, int hidden_size, int most_rows) {
-  const int bytes = device.shared_bytes - FixedBytes<kTokenTiles>(most_rows);
+  const int bytes = device.shared_bytes - StagesAt<kTokenTiles>(most_rows);
   return std::min(bytes / (kTileRows * RowStride(hidden_size)), kMaxStages);
 }
 
 }  // namespace
 
-bool GatedUpRowsTakes(Device device, int tokens, int hidden_size,
-                      int intermediate_size) {
+bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
+                           int intermediate_size) {
   const int rows = MostRows(device, intermediate_size);
-  if (!device.dependent_launch || tokens > kGatedUpRowsTokens ||
-      !RowsAligned(hidden_size) || 2 * hidden_size > kMaxChunks * kTurnBytes ||
+  if (!device.dependent_launch || tokens > kMostTokens ||
+      !RowsAligned(hidden_size) || 2 * hidden_size > kMaxChunks * kSweepBytes ||
       rows > kMaxRows) {
     return false;
   }
@@ -107,18 +103,18 @@ bool GatedUpRowsTakes(Device device, int tokens, int hidden_size,
   return fits;
 }
 
-cudaError_t PrepareGatedUpRows(Element element, Device device, int tokens,
-                               int hidden_size) {
+cudaError_t PrepareFusedGatedUpRows(Element element, Device device, int tokens,
+                                    int hidden_size) {
   return DispatchChunks(tokens, hidden_size, [&](auto tiles, auto chunks) {
     return DispatchElement(element, [&](auto zero) {
-      return AllowShared(GatedUpRows<decltype(zero), tiles, chunks>,
+      return AllowShared(FusedGatedUpRows<decltype(zero), tiles, chunks>,
                          device.shared_bytes);
     });
   });
 }
 
-cudaError_t LaunchGatedUpRows(const FusedGatedUpParams& params,
-                              cudaStream_t stream) {
+cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
+                                   cudaStream_t stream) {
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
   const int most_rows = MostRows(params.device, params.intermediate_size);
   const int stride = RowStride(params.hidden_size);
@@ -126,13 +122,13 @@ cudaError_t LaunchGatedUpRows(const FusedGatedUpParams& params,
       params.tokens, params.hidden_size, [&](auto tiles, auto chunks) {
         const int stages =
             Stages<tiles>(params.device, params.hidden_size, most_rows);
-        const GatedUpRowsParams rows = {params, 2 * params.hidden_size, stride,
-                                        stages, most_rows};
+        const FusedGatedUpRowsParams rows = {params, 2 * params.hidden_size,
+                                             stride, stages, most_rows};
         return DispatchElement(params.element, [&](auto zero) {
           return LaunchDependent(
-              GatedUpRows<decltype(zero), tiles, chunks>, dim3(blocks),
+              FusedGatedUpRows<decltype(zero), tiles, chunks>, dim3(blocks),
               kBlockThreads,
-              FixedBytes<tiles>(most_rows) + stages * kTileRows * stride,
+              StagesAt<tiles>(most_rows) + stages * kTileRows * stride,
               params.device.dependent_launch, stream, rows);
         });
       });

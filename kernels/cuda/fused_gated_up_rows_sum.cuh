@@ -1,9 +1,9 @@
-// The sum warp of gated_up_rows.cu: adds up what the dot warps leave, lists the
-// active rows and stores h.
-#ifndef SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_SUM_CUH_
-#define SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_SUM_CUH_
+// The sum warp of fused_gated_up_rows.cu: adds up what the dot warps leave,
+// lists the active rows and stores h.
+#ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 
-#include "kernels/cuda/gated_up_rows_block.cuh"
+#include "kernels/cuda/fused_gated_up_rows_block.cuh"
 #include "kernels/cuda/split_gated.cuh"
 
 #if __CUDA_ARCH__ >= 900
@@ -38,7 +38,7 @@ template <typename T, int kTokenTiles>
 class SumWarp {
   using Sums = RowSums<kTokenTiles>;
   static constexpr int kSums = 2 * kTokenTiles;
-  static constexpr int kTokens = RowsBlock<kTokenTiles>::kTokens;
+  static constexpr int kTokens = RowsHead<kTokenTiles>::kTokens;
 
  public:
   __device__ explicit SumWarp(const RowsBlock<kTokenTiles>& block)
@@ -66,10 +66,10 @@ class SumWarp {
  private:
   // h of a tile of active rows.
   struct GatedTile {
-    Sums h;
-    int first;      // Of the active rows.
+    Sums h = {};
+    int first = 0;  // Of the active rows.
     TileRows rows;  // Where h is not 0 for all tokens,
-    int at;         // and the place of the first one, in lane 0.
+    int at = 0;     // and the place of the first one, in lane 0.
   };
 
   // What all dot warps found for a tile.
@@ -132,7 +132,7 @@ class SumWarp {
     }
     tile.first = first;
     tile.rows = TileRows::Where(matters);
-    if (Lane() == 0) {
+    if (Lane() == 0 && tile.rows.count() != 0) {
       tile.at = atomicAdd(block_.p.gated_count, tile.rows.count());
     }
     return tile;
@@ -158,6 +158,7 @@ class SumWarp {
 
   // Adds the block's active rows to the counters.
   __device__ void Count() const {
+    if (count_ == 0) return;
     if (Lane() == 0) atomicAdd(block_.p.counters, count_);
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
@@ -181,4 +182,4 @@ class SumWarp {
 
 #endif  // __CUDA_ARCH__ >= 900
 
-#endif  // SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_SUM_CUH_
+#endif  // SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_

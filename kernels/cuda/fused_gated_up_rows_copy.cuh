@@ -1,9 +1,9 @@
-// The copy warp of gated_up_rows.cu: orders the block's rows of gate_proj, then
-// of up_proj those that the sum warp lists.
-#ifndef SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_COPY_CUH_
-#define SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_COPY_CUH_
+// The copy warp of fused_gated_up_rows.cu: orders the block's rows of
+// gate_proj, then of up_proj those that the sum warp lists.
+#ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_COPY_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_COPY_CUH_
 
-#include "kernels/cuda/gated_up_rows_block.cuh"
+#include "kernels/cuda/fused_gated_up_rows_block.cuh"
 
 #if __CUDA_ARCH__ >= 900
 
@@ -16,33 +16,41 @@ class StageOrders {
   __device__ explicit StageOrders(const RowsBlock<kTokenTiles>& block)
       : block_(block) {}
 
-  // A tile of the rows row_of(i) of `matrix`, for i < count <= kTileRows. None:
-  // no tile comes after the last one.
+  // A tile of the rows row_of(i) of `matrix`, for i < count <= kTileRows.
   template <typename F>
   __device__ void Order(const void* matrix, int count, F&& row_of) {
     const auto& p = block_.p;
-    auto& head = block_.head;
-    const int stage = place_.stage;
-    if (!first_turn_) Wait(&head.empty[stage], place_.parity ^ 1);
+    uint64_t* full = Begin(/*ends=*/false);
     const int i = Lane();
-    if (i == 0) head.ends[stage] = count == 0;
     if (i < count) {
       const auto* from =
           static_cast<const std::byte*>(matrix) +
           static_cast<size_t>(block_.Neuron(row_of(i))) * p.row_bytes;
-      CopyBulk(block_.StageRow(stage, i), from, p.row_bytes, &head.full[stage]);
+      CopyBulk(block_.StageRow(place_.slot, i), from, p.row_bytes, full);
     } else if (i < kTileRows) {
-      Arrive(&head.full[stage]);
+      Arrive(full);
     }
-    __syncwarp();
     place_.Advance(p.stages);
-    if (place_.stage == 0) first_turn_ = false;
+  }
+  // No tile comes after the last one.
+  __device__ void End() {
+    uint64_t* full = Begin(/*ends=*/true);
+    if (Lane() < kTileRows) Arrive(full);
   }
 
  private:
+  // The barrier of the next stage, when that is free.
+  __device__ uint64_t* Begin(bool ends) {
+    auto& head = block_.head;
+    // That of a new barrier has ended.
+    Wait(&head.empty[place_.slot], place_.parity ^ 1);
+    if (Lane() == 0) head.ends[place_.slot] = ends;
+    __syncwarp();
+    return &head.full[place_.slot];
+  }
+
   const RowsBlock<kTokenTiles>& block_;
-  StagePlace place_;
-  bool first_turn_ = true;
+  RingPlace place_;
 };
 
 template <int kTokenTiles>
@@ -65,11 +73,11 @@ __device__ void RunCopyWarp(const RowsBlock<kTokenTiles>& block) {
     orders.Order(block.p.up_proj, count,
                  [&](int i) { return head.active[first + i]; });
   }
-  orders.Order(nullptr, 0, [](int i) { return i; });
+  orders.End();
 }
 
 }  // namespace sparse_ffn::cuda
 
 #endif  // __CUDA_ARCH__ >= 900
 
-#endif  // SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_COPY_CUH_
+#endif  // SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_COPY_CUH_

@@ -1,6 +1,6 @@
-// What the warps of a block of gated_up_rows.cu share.
-#ifndef SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_BLOCK_CUH_
-#define SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_BLOCK_CUH_
+// What the warps of a block of fused_gated_up_rows.cu share.
+#ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_BLOCK_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_BLOCK_CUH_
 
 #include <cstddef>
 
@@ -9,6 +9,7 @@
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ring_place.cuh"
 
 namespace sparse_ffn::cuda {
 
@@ -30,9 +31,9 @@ constexpr int kTurns = 2;      // Places for the sums of a tile.
 // of four lanes has a pack of them. The columns of a product may be in any
 // order, as long as both factors have the same.
 constexpr int kChunkBytes = 4 * kPackBytes;
-constexpr int kTurnBytes = kDotWarps * kChunkBytes;  // Of all dot warps.
+constexpr int kSweepBytes = kDotWarps * kChunkBytes;  // Of all dot warps.
 
-struct GatedUpRowsParams : FusedGatedUpParams {
+struct FusedGatedUpRowsParams : FusedGatedUpParams {
   int row_bytes;   // In memory,
   int row_stride;  // and in a stage.
   int stages;
@@ -42,6 +43,8 @@ struct GatedUpRowsParams : FusedGatedUpParams {
 // Shared memory: this, the scores of active rows, the stages.
 template <int kTokenTiles>
 struct RowsHead {
+  static constexpr int kTokens = 8 * kTokenTiles;
+
   uint4 zero_pack;
   uint64_t full[kMaxStages];
   uint64_t empty[kMaxStages];
@@ -54,8 +57,12 @@ struct RowsHead {
   alignas(16) float sums[kTurns][kDotWarps][kWarp][2 * kTokenTiles];
 };
 template <int kTokenTiles>
-constexpr int kRowsHeadBytes = (sizeof(RowsHead<kTokenTiles>) + 127) / 128 *
-                               128;
+constexpr int kScoresAt = (sizeof(RowsHead<kTokenTiles>) + 127) / 128 * 128;
+template <int kTokenTiles>
+__host__ __device__ constexpr int StagesAt(int most_rows) {
+  return kScoresAt<kTokenTiles> + most_rows * RowsHead<kTokenTiles>::kTokens *
+                                      static_cast<int>(sizeof(float));
+}
 
 #if __CUDA_ARCH__ >= 900
 
@@ -72,21 +79,21 @@ __device__ inline int TokenOf(int i) { return i / 2 * 8 + Pair() * 2 + i % 2; }
 
 template <int kTokenTiles>
 struct RowsBlock {
-  static constexpr int kTokens = 8 * kTokenTiles;
+  using Head = RowsHead<kTokenTiles>;
 
-  const GatedUpRowsParams& p;
-  RowsHead<kTokenTiles>& head;
-  float (*const scores)[kTokens];  // Of active rows; 0 where inactive.
+  const FusedGatedUpRowsParams& p;
+  Head& head;
+  float (*const scores)[Head::kTokens];  // Of active rows; 0 where inactive.
   std::byte* const stages;
   const int rows;
   const int gate_tiles;
 
-  __device__ RowsBlock(const GatedUpRowsParams& params, std::byte* shared)
+  __device__ RowsBlock(const FusedGatedUpRowsParams& params, std::byte* shared)
       : p(params),
-        head(*reinterpret_cast<RowsHead<kTokenTiles>*>(shared)),
-        scores(reinterpret_cast<float (*)[kTokens]>(
-            shared + kRowsHeadBytes<kTokenTiles>)),
-        stages(reinterpret_cast<std::byte*>(scores + p.most_rows)),
+        head(*reinterpret_cast<Head*>(shared)),
+        scores(reinterpret_cast<float (*)[Head::kTokens]>(
+            shared + kScoresAt<kTokenTiles>)),
+        stages(shared + StagesAt<kTokenTiles>(p.most_rows)),
         rows(DealtTo(p.intermediate_size, static_cast<int>(gridDim.x),
                      static_cast<int>(blockIdx.x))),
         gate_tiles((rows + kTileRows - 1) / kTileRows) {}
@@ -115,20 +122,8 @@ struct RowsBlock {
   }
 };
 
-// A place in the ring of stages, and the parity of its next phase.
-struct StagePlace {
-  int stage = 0;
-  uint32_t parity = 0;
-
-  __device__ void Advance(int stages) {
-    if (++stage < stages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
 #endif  // __CUDA_ARCH__ >= 900
 
 }  // namespace sparse_ffn::cuda
 
-#endif  // SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_BLOCK_CUH_
+#endif  // SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_BLOCK_CUH_

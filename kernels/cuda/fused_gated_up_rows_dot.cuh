@@ -1,9 +1,9 @@
-// The dot warps of gated_up_rows.cu: each multiplies its columns of a tile of
-// rows with those of all tokens, which it keeps in registers.
-#ifndef SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_DOT_CUH_
-#define SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_DOT_CUH_
+// The dot warps of fused_gated_up_rows.cu: each multiplies its columns of a
+// tile of rows with those of all tokens, which it keeps in registers.
+#ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_DOT_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_DOT_CUH_
 
-#include "kernels/cuda/gated_up_rows_block.cuh"
+#include "kernels/cuda/fused_gated_up_rows_block.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 #if __CUDA_ARCH__ >= 900
@@ -21,33 +21,31 @@ class DotWarp {
   __device__ void LoadHidden() {
     const auto& p = block_.p;
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
+    for (int t = 0; t < kTokenTiles; ++t) {
+      const int token = t * 8 + Group();
+      const int bytes = token < p.tokens ? p.row_bytes : 0;
+      const auto* row = static_cast<const std::byte*>(p.hidden_states) +
+                        static_cast<size_t>(token) * p.row_bytes + Offset(0);
 #pragma unroll
-      for (int t = 0; t < kTokenTiles; ++t) {
-        const int token = t * 8 + Group();
-        hidden_[c][t] = make_uint4(0, 0, 0, 0);
-        if (token < p.tokens && Offset(c) < p.row_bytes) {
-          hidden_[c][t] = __ldcg(reinterpret_cast<const uint4*>(
-              static_cast<const std::byte*>(p.hidden_states) +
-              static_cast<size_t>(token) * p.row_bytes + Offset(c)));
-        }
+      for (int c = 0; c < kChunks; ++c) {
+        hidden_[c][t] = LoadIf(Offset(c) < bytes, row + c * kSweepBytes);
       }
     }
   }
 
   __device__ void Run() const {
     auto& head = block_.head;
-    StagePlace place;
+    RingPlace place;
     for (int tile = 0;; ++tile) {
-      Wait(&head.full[place.stage], place.parity);
-      if (head.ends[place.stage]) return;
+      Wait(&head.full[place.slot], place.parity);
+      if (head.ends[place.slot]) return;
       RowSums<kTokenTiles> sums;
-      Multiply(place.stage, sums);
+      Multiply(place.slot, sums);
       __syncwarp();
-      if (Lane() == 0) Arrive(&head.empty[place.stage]);
+      if (Lane() == 0) Arrive(&head.empty[place.slot]);
       place.Advance(block_.p.stages);
       const int turn = tile % kTurns;
-      if (tile >= kTurns) Wait(&head.summed[turn], (tile / kTurns - 1) % 2);
+      Wait(&head.summed[turn], (tile / kTurns + 1) % 2);
 #pragma unroll
       for (int i = 0; i < 2 * kTokenTiles; ++i) {
         head.sums[turn][warp_][Lane()][i] = sums[i];
@@ -58,9 +56,25 @@ class DotWarp {
   }
 
  private:
+  // From the L2; zeros where it is not wanted. Not by a branch, after which
+  // each load would be waited for before the next one starts.
+  __device__ static uint4 LoadIf(bool wanted, const std::byte* from) {
+    uint4 pack = {};
+    asm volatile(
+        "{\n"
+        ".reg .pred wanted;\n"
+        "setp.ne.s32 wanted, %5, 0;\n"
+        "@wanted ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+        "}"
+        : "+r"(pack.x), "+r"(pack.y), "+r"(pack.z), "+r"(pack.w)
+        : "l"(from), "r"(static_cast<int>(wanted))
+        : "memory");
+    return pack;
+  }
+
   // Where this lane's pack of chunk `c` begins in a row.
   __device__ int Offset(int c) const {
-    return c * kTurnBytes + warp_ * kChunkBytes + Pair() * kPackBytes;
+    return c * kSweepBytes + warp_ * kChunkBytes + Pair() * kPackBytes;
   }
 
   // A lane's pack of weights, as it comes, is a part of two rows of a factor:
@@ -100,4 +114,4 @@ class DotWarp {
 
 #endif  // __CUDA_ARCH__ >= 900
 
-#endif  // SPARSE_FFN_KERNELS_CUDA_GATED_UP_ROWS_DOT_CUH_
+#endif  // SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_DOT_CUH_

@@ -1,0 +1,40 @@
+// Which batches stream whole rows: no result says so, only the time.
+#include <gtest/gtest.h>
+
+#include "kernels/cuda/launch.h"
+
+namespace sparse_ffn::cuda {
+namespace {
+
+constexpr Device kH200 = {
+    .sm_count = 132, .dependent_launch = true, .shared_bytes = 227 << 10};
+constexpr int kMostNeurons = 132 * 512;
+
+TEST(FusedGatedUpRowsTest, TakesWhatFitsRegistersAndSharedMemory) {
+  for (int hidden_size : {8, 64, 1536, 1792, 4096, 5120, 5376}) {
+    for (int tokens : {2, 8, 9, 16}) {
+      for (int neurons : {1, 3840, 13824, kMostNeurons}) {
+        EXPECT_TRUE(FusedGatedUpRowsTakes(kH200, tokens, hidden_size, neurons))
+            << hidden_size << " x " << neurons << ", " << tokens << " tokens";
+      }
+    }
+  }
+}
+
+TEST(FusedGatedUpRowsTest, LeavesTheRest) {
+  EXPECT_FALSE(FusedGatedUpRowsTakes(kH200, 17, 4096, 11008));
+  EXPECT_FALSE(FusedGatedUpRowsTakes(kH200, 8, 5384, 11008));
+  EXPECT_FALSE(FusedGatedUpRowsTakes(kH200, 8, 4095, 11008));
+  EXPECT_FALSE(FusedGatedUpRowsTakes(kH200, 8, 4096, kMostNeurons + 1));
+  Device device = kH200;
+  device.dependent_launch = false;
+  EXPECT_FALSE(FusedGatedUpRowsTakes(device, 8, 4096, 11008));
+  // One tile of these rows alone is 66 KB.
+  device = kH200;
+  device.shared_bytes = 99 << 10;
+  EXPECT_FALSE(FusedGatedUpRowsTakes(device, 8, 4096, 11008));
+  EXPECT_TRUE(FusedGatedUpRowsTakes(device, 8, 1536, 3840));
+}
+
+}  // namespace
+}  // namespace sparse_ffn::cuda
