@@ -9,6 +9,7 @@
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/named_barrier.cuh"
 #include "kernels/cuda/ring_place.cuh"
 
 namespace sparse_ffn::cuda {
@@ -48,8 +49,7 @@ struct RowsHead {
   uint4 zero_pack;
   uint64_t full[kMaxStages];
   uint64_t empty[kMaxStages];
-  uint64_t dotted[kTurns];  // The tile's sums are there.
-  uint64_t summed[kTurns];  // They have been taken.
+  uint64_t summed[kTurns];  // The tile's sums have been taken.
   uint64_t scored[kMaxTiles];
   bool ends[kMaxStages];  // There is no tile.
   int listed[kMaxTiles];  // Active rows up to that tile.
@@ -76,6 +76,17 @@ __device__ inline int Group() { return Lane() / 4; }
 __device__ inline int Pair() { return Lane() % 4; }
 // Of element i of RowSums.
 __device__ inline int TokenOf(int i) { return i / 2 * 8 + Pair() * 2 + i % 2; }
+
+// The dot warps tell the sum warp that a tile's sums are there, at a hardware
+// barrier of the turn.
+constexpr int kFirstTurnBarrier = 1;
+static_assert(kFirstTurnBarrier + kTurns <= kHardwareBarriers);
+__device__ inline void TellDotted(int turn) {
+  ArriveAt<kDotThreads + kWarp>(kFirstTurnBarrier + turn);
+}
+__device__ inline void AwaitDotted(int turn) {
+  WaitAt<kDotThreads + kWarp>(kFirstTurnBarrier + turn);
+}
 
 template <int kTokenTiles>
 struct RowsBlock {
@@ -113,11 +124,8 @@ struct RowsBlock {
       InitBarrier(&head.full[thread], kTileRows);
       InitBarrier(&head.empty[thread], kDotWarps);
     }
-    if (thread < kTurns) {
-      InitBarrier(&head.dotted[thread], kDotWarps);
-      InitBarrier(&head.summed[thread], 1);
-    }
-    if (thread < gate_tiles) InitBarrier(&head.scored[thread], 1);
+    if (thread < kTurns) InitBarrier(&head.summed[thread], kWarp);
+    if (thread < gate_tiles) InitBarrier(&head.scored[thread], kWarp);
     PublishBarriers();
   }
 };

@@ -51,7 +51,7 @@ class DotWarp {
         head.sums[turn][warp_][Lane()][i] = sums[i];
       }
       __syncwarp();
-      if (Lane() == 0) Arrive(&head.dotted[turn]);
+      TellDotted(turn);
     }
   }
 

@@ -76,7 +76,7 @@ class SumWarp {
   __device__ void Take(int tile, Sums& sums) const {
     auto& head = block_.head;
     const int turn = tile % kTurns;
-    Wait(&head.dotted[turn], tile / kTurns % 2);
+    AwaitDotted(turn);
 #pragma unroll
     for (float& sum : sums) sum = 0;
 #pragma unroll
@@ -84,8 +84,7 @@ class SumWarp {
 #pragma unroll
       for (int i = 0; i < kSums; ++i) sums[i] += head.sums[turn][w][Lane()][i];
     }
-    __syncwarp();
-    if (Lane() == 0) Arrive(&head.summed[turn]);
+    Arrive(&head.summed[turn]);
   }
 
   // Lists the active rows of a tile of gate_proj, and keeps their scores.
@@ -114,8 +113,7 @@ class SumWarp {
     }
     count_ += rows.count();
     if (Lane() == 0) head.listed[tile] = count_;
-    __syncwarp();
-    if (Lane() == 0) Arrive(&head.scored[tile]);
+    Arrive(&head.scored[tile]);
   }
 
   // Of the active rows from `first` on. Asks for their place.
