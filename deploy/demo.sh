@@ -7,7 +7,7 @@
 #   deploy/demo.sh [--layers N] [--seconds S] [--backend auto|cpu|cuda] [--keep]
 #
 #   --layers N   layers of the checkpoint, 1 to 52; 35 MB each; default 8
-#   --seconds S  seconds of each load; default 3
+#   --seconds S  seconds of each load, 0.1 to 3600; default 3
 #   --backend B  where to compute; auto is the default
 #   --keep       leave the server running and say how to stop it
 #
@@ -43,8 +43,9 @@ if [[ ! "$layers" =~ ^[1-9][0-9]?$ ]] || ((layers > 52)); then
   echo "demo.sh: --layers '$layers' is no number from 1 to 52" >&2
   exit 2
 fi
-if [[ ! "$seconds" =~ ^[0-9]+(\.[0-9]+)?$ || "$seconds" =~ ^[0.]+$ ]]; then
-  echo "demo.sh: --seconds '$seconds' is no number above 0" >&2
+if [[ ! "$seconds" =~ ^[0-9]{1,4}(\.[0-9]+)?$ ]] ||
+  awk -v s="$seconds" 'BEGIN { exit s >= 0.1 && s <= 3600 }'; then
+  echo "demo.sh: --seconds '$seconds' is no number from 0.1 to 3600" >&2
   exit 2
 fi
 if [[ ! "$backend" =~ ^(auto|cpu|cuda)$ ]]; then

@@ -30,8 +30,10 @@ refused "--layers '53' is no number from 1 to 52" --layers 53
 refused "--layers '08' is no number from 1 to 52" --layers 08
 refused "--layers '0' is no number from 1 to 52" --layers 0
 refused "--layers '' is no number from 1 to 52" --layers
-refused "--seconds '' is no number above 0" --layers 3 --seconds
-refused "--seconds 'soon' is no number above 0" --seconds soon
-refused "--seconds '0.0' is no number above 0" --seconds 0.0
+refused "--seconds '' is no number from 0.1 to 3600" --layers 3 --seconds
+refused "--seconds 'soon' is no number from 0.1 to 3600" --seconds soon
+refused "--seconds '0.0' is no number from 0.1 to 3600" --seconds 0.0
+refused "--seconds '10000000' is no number from 0.1 to 3600" --seconds 10000000
+refused "--seconds '0.001' is no number from 0.1 to 3600" --seconds 0.001
 refused "--backend 'gpu' is none of auto, cpu, cuda" --backend gpu
 refused "unknown option '--fast'" --fast
