@@ -101,19 +101,23 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
 std::optional<int> ParseClientFlags(int argc, char** argv, ClientFlags* flags) {
   CLI::App app("Asks, uses and checks a sparse-ffn-server.",
                "sparse-ffn-client");
-  app.require_subcommand(0, 1);  // None is looked for below.
+  app.require_subcommand(1);
   app.footer(
       "Ends with 0 where all went well, 2 where check found answers or weights "
       "that are wrong, 1 where it could not be done.");
   const CLI::App* info = AddInfoCommand(&app, &flags->info);
   const CLI::App* forward = AddForwardCommand(&app, &flags->forward);
-  AddCheckCommand(&app, &flags->check);
+  const CLI::App* check = AddCheckCommand(&app, &flags->check);
+  const std::string first = argc > 1 ? argv[1] : "none";
+  const bool is_command = first == info->get_name() ||
+                          first == forward->get_name() ||
+                          first == check->get_name();
+  if (!is_command && (argc <= 1 || !first.starts_with('-'))) {
+    const std::string what = "expected info, forward or check, found " + first;
+    return RejectCommandLine(app, what.c_str());
+  }
   const std::optional<int> exit_code = ParseCommandLine(&app, argc, argv);
   if (exit_code.has_value()) return exit_code;
-  if (app.get_subcommands().empty()) {
-    return RejectCommandLine(app,
-                             "expected info, forward or check, found none");
-  }
   flags->command = info->parsed()      ? ClientCommand::kInfo
                    : forward->parsed() ? ClientCommand::kForward
                                        : ClientCommand::kCheck;

@@ -55,7 +55,9 @@ class CommandLineTest(unittest.TestCase):
                 self.expect_rejected(message, name, *arguments)
 
     def test_says_what_it_does_not_know(self):
-        for name, *arguments in (("sparse-ffn-client", "list"),
+        self.expect_rejected("expected info, forward or check, found list",
+                             "sparse-ffn-client", "list", "--target", "x")
+        for name, *arguments in (("sparse-ffn-client", "info", "--speed"),
                                  ("sparse-ffn-load", "--speed"),
                                  ("sparse-ffn-make-model", "--out", "x",
                                   "--speed")):
