@@ -1,5 +1,6 @@
 """Wrong command lines of the clients: each says what it expected and found."""
 
+import tempfile
 import unittest
 
 import programs
@@ -64,6 +65,14 @@ class CommandLineTest(unittest.TestCase):
             with self.subTest(name):
                 self.expect_rejected(f"not expected: {arguments[-1]}", name,
                                      *arguments)
+
+    def test_takes_any_seed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            made = run("sparse-ffn-make-model", "--preset", "tiny", "--seed",
+                       2**64 - 1, "--out", folder + "/model")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.expect_rejected("found 18446744073709551616",
+                             "sparse-ffn-make-model", "--seed", 2**64)
 
     def test_help_is_no_error(self):
         for name, *arguments in (("sparse-ffn-client", "forward"),
