@@ -81,6 +81,7 @@ void LoadClient::StartDue(int64_t now_ns) {
     if (slots_[i].in_flight || slots_[i].ready_ns > now_ns) continue;
     if (!schedule_) {
       Start(i, now_ns);
+      now_ns = SteadyNowNs();  // Starting many takes a while.
       continue;
     }
     const std::optional<int64_t> intended_ns = schedule_->TakeDue(now_ns);

@@ -84,6 +84,17 @@ TEST_P(LoadClientTest, ClosedLoopSendsEachRequestOnce) {
   EXPECT_EQ(std::count(layers.begin(), layers.end(), 1u), 100);
 }
 
+// However many may be in flight: so many take longer to start than the load is
+// to last.
+TEST_P(LoadClientTest, ClosedLoopStartsNoneBeyondItsTime) {
+  if (plan_.stream) return;  // There a start is little more than a note.
+  plan_.in_flight = 100'000;
+  SetTimes(0, 300);
+  const LoadResult result = Run();
+  EXPECT_LT(result.arrivals, plan_.in_flight);
+  EXPECT_EQ(result.latency.count(), result.arrivals);
+}
+
 TEST_P(LoadClientTest, MeansOfTheServer) {
   plan_.requests = 10;
   plan_.execution = v1::EXECUTION_DENSE;
