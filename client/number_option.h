@@ -44,8 +44,7 @@ inline CLI::Validator IntegerFrom(int64_t least, int64_t most) {
   return Within<int64_t>(least, most, "a whole number", absl::SimpleAtoi);
 }
 
-// Any seed.
-inline CLI::Validator Seed() {
+inline CLI::Validator AnySeed() {
   return Within<uint64_t>(0, std::numeric_limits<uint64_t>::max(),
                           "a whole number", absl::SimpleAtoi);
 }

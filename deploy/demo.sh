@@ -44,7 +44,7 @@ if [[ ! "$layers" =~ ^[1-9][0-9]?$ ]] || ((layers > 52)); then
   exit 2
 fi
 if [[ ! "$seconds" =~ ^[0-9]{1,4}(\.[0-9]+)?$ ]] ||
-  awk -v s="$seconds" 'BEGIN { exit s >= 0.1 && s <= 3600 }'; then
+  ! awk -v s="$seconds" 'BEGIN { exit !(s >= 0.1 && s <= 3600) }'; then
   echo "demo.sh: --seconds '$seconds' is no number from 0.1 to 3600" >&2
   exit 2
 fi

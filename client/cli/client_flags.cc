@@ -91,7 +91,7 @@ CLI::App* AddCheckCommand(CLI::App* app, CheckCommandOptions* options) {
                    "Kernels: auto, sparse or dense")
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of the random rows")
-      ->check(Seed())
+      ->check(AnySeed())
       ->capture_default_str();
   return command;
 }
@@ -108,12 +108,13 @@ std::optional<int> ParseClientFlags(int argc, char** argv, ClientFlags* flags) {
   const CLI::App* info = AddInfoCommand(&app, &flags->info);
   const CLI::App* forward = AddForwardCommand(&app, &flags->forward);
   const CLI::App* check = AddCheckCommand(&app, &flags->check);
-  const std::string first = argc > 1 ? argv[1] : "none";
+  const std::string first = argc > 1 ? argv[1] : "";
   const bool is_command = first == info->get_name() ||
                           first == forward->get_name() ||
                           first == check->get_name();
-  if (!is_command && (argc <= 1 || !first.starts_with('-'))) {
-    const std::string what = "expected info, forward or check, found " + first;
+  if (!is_command && first != "-h" && first != "--help") {
+    const std::string what =
+        "expected info, forward or check, found '" + first + "'";
     return RejectCommandLine(app, what.c_str());
   }
   const std::optional<int> exit_code = ParseCommandLine(&app, argc, argv);

@@ -80,7 +80,7 @@ void AddRunOptions(CLI::App* app, LoadFlags* flags) {
                 "Never sleep while waiting: lower latency, one busy core a "
                 "client");
   app->add_option("--seed", flags->seed, "Seed of inputs and arrivals")
-      ->check(Seed())
+      ->check(AnySeed())
       ->capture_default_str();
   app->add_option("--json", flags->json, "Write the result to this file too");
   app->footer(

@@ -45,7 +45,7 @@ class CommandLineTest(unittest.TestCase):
     def test_says_what_is_missing(self):
         for name, arguments, message in (
                 ("sparse-ffn-client", (), "expected info, forward or check, "
-                                          "found none"),
+                                          "found ''"),
                 ("sparse-ffn-client", ("check",), "--model is required"),
                 ("sparse-ffn-make-model", ("--preset", "tiny"),
                  "--out is required"),
@@ -56,8 +56,10 @@ class CommandLineTest(unittest.TestCase):
                 self.expect_rejected(message, name, *arguments)
 
     def test_says_what_it_does_not_know(self):
-        self.expect_rejected("expected info, forward or check, found list",
-                             "sparse-ffn-client", "list", "--target", "x")
+        for argument in ("list", "--speed"):
+            self.expect_rejected(
+                f"expected info, forward or check, found '{argument}'",
+                "sparse-ffn-client", argument, "--target", "x")
         for name, *arguments in (("sparse-ffn-client", "info", "--speed"),
                                  ("sparse-ffn-load", "--speed"),
                                  ("sparse-ffn-make-model", "--out", "x",
@@ -75,7 +77,8 @@ class CommandLineTest(unittest.TestCase):
                              "sparse-ffn-make-model", "--seed", 2**64)
 
     def test_help_is_no_error(self):
-        for name, *arguments in (("sparse-ffn-client", "forward"),
+        for name, *arguments in (("sparse-ffn-client",),
+                                 ("sparse-ffn-client", "forward"),
                                  ("sparse-ffn-load",),
                                  ("sparse-ffn-make-model",)):
             result = run(name, *arguments, "--help")

@@ -26,6 +26,19 @@ refused() { # text options...
   fi
 }
 
+accepted() { # options...
+  local status=0
+  "$work/deploy/demo.sh" "$@" >"$work/output" 2>&1 </dev/null || status=$?
+  if ((status != 1)) || ! grep -rqF installing "$work"; then
+    echo "demo_options_test: demo.sh $*: exit status $status, output:"
+    sed 's/^/   | /' "$work/output"
+    exit 1
+  fi
+}
+
+accepted --seconds 0.1
+accepted --seconds 3600 --layers 52 --backend cpu
+refused "--seconds '3600.1' is no number from 0.1 to 3600" --seconds 3600.1
 refused "--layers '53' is no number from 1 to 52" --layers 53
 refused "--layers '08' is no number from 1 to 52" --layers 08
 refused "--layers '0' is no number from 1 to 52" --layers 0
