@@ -13,6 +13,7 @@
 #include "client/command_line.h"
 #include "client/make_model/make_model.h"
 #include "client/number_option.h"
+#include "server/checkpoint/model_config.h"
 
 namespace {
 
@@ -38,13 +39,13 @@ void AddFlags(CLI::App& app, Flags& flags) {
                      absl::StrJoin(sparse_ffn::PresetNames(), ", ") +
                      ". Each can be overridden");
   app.add_option("--hidden-size", flags.hidden_size, "Elements")
-      ->check(IntegerFrom(1, sparse_ffn::kMostWidth));
+      ->check(IntegerFrom(1, sparse_ffn::kMaxWidth));
   app.add_option("--intermediate-size", flags.intermediate_size,
                  "Neurons of a layer")
-      ->check(IntegerFrom(1, sparse_ffn::kMostWidth));
+      ->check(IntegerFrom(1, sparse_ffn::kMaxWidth));
   app.add_option("--layers", flags.layers,
                  "Number of layers (default: the preset's, or 1)")
-      ->check(IntegerFrom(1, sparse_ffn::kMostLayers));
+      ->check(IntegerFrom(1, sparse_ffn::kMaxLayers));
   CLI::Option* density = app.add_option(
       "--density", flags.density,
       "Share of neurons active for random inputs of 1 + N(0, 1), 0 to 1 "
@@ -54,7 +55,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "relu, fatrelu or drelu (default: the preset's, or relu)");
   app.add_option("--threshold", flags.threshold,
                  "Of fatrelu, 0 to 1000 (default: the preset's, or 0.01)")
-      ->check(sparse_ffn::NumberFrom(0, sparse_ffn::kMostThreshold));
+      ->check(sparse_ffn::NumberFrom(0, sparse_ffn::kMaxThreshold));
   app.add_option("--dtype", flags.dtype,
                  "float32, float16 or bfloat16 (default: the preset's, or "
                  "bfloat16)");
@@ -63,11 +64,11 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--shards", flags.spec.shards,
                  "Files to spread the layers over, at most as many as those")
-      ->check(IntegerFrom(1, sparse_ffn::kMostLayers))
+      ->check(IntegerFrom(1, sparse_ffn::kMaxLayers))
       ->capture_default_str();
   app.add_option("--rows", flags.spec.input_rows,
                  "Rows of inputs.npy, without --replay")
-      ->check(IntegerFrom(1, sparse_ffn::kMostInputRows))
+      ->check(IntegerFrom(1, sparse_ffn::kMaxInputRows))
       ->capture_default_str();
   app.add_option("--replay", flags.spec.replay,
                  "Activation rows (.npy, float16 or float32, a column for "

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/checkpoint/model_config.h"
 
 namespace sparse_ffn {
 namespace {
@@ -65,12 +66,12 @@ absl::StatusOr<ModelSpec> PresetModel(const std::string& name) {
 }
 
 absl::Status CheckModelSpec(const ModelSpec& spec) {
-  absl::Status status = CheckCount("hidden-size", kMostWidth, spec.hidden_size);
+  absl::Status status = CheckCount("hidden-size", kMaxWidth, spec.hidden_size);
   status.Update(
-      CheckCount("intermediate-size", kMostWidth, spec.intermediate_size));
-  status.Update(CheckCount("layers", kMostLayers, spec.num_layers));
+      CheckCount("intermediate-size", kMaxWidth, spec.intermediate_size));
+  status.Update(CheckCount("layers", kMaxLayers, spec.num_layers));
   status.Update(CheckCount("shards", spec.num_layers, spec.shards));
-  status.Update(CheckCount("rows", kMostInputRows, spec.input_rows));
+  status.Update(CheckCount("rows", kMaxInputRows, spec.input_rows));
   if (!status.ok()) return status;
   if (!(spec.density >= 0 && spec.density <= 1)) {
     return OutOfRange("density", "0 to 1", absl::StrCat(spec.density));
@@ -79,8 +80,8 @@ absl::Status CheckModelSpec(const ModelSpec& spec) {
   if (!is_fatrelu && spec.activation != "relu" && spec.activation != "drelu") {
     return OutOfRange("activation", "relu, fatrelu or drelu", spec.activation);
   }
-  if (!(spec.threshold >= 0 && spec.threshold <= kMostThreshold)) {
-    return OutOfRange("threshold", absl::StrCat("0 to ", kMostThreshold),
+  if (!(spec.threshold >= 0 && spec.threshold <= kMaxThreshold)) {
+    return OutOfRange("threshold", absl::StrCat("0 to ", kMaxThreshold),
                       absl::StrCat(spec.threshold));
   }
   if (!is_fatrelu && spec.threshold != 0) {

@@ -13,12 +13,9 @@
 
 namespace sparse_ffn {
 
-// Limits of what can be made.
-constexpr size_t kMostWidth = 1 << 22;  // Elements, and neurons.
-constexpr size_t kMostLayers = 10'000;
-constexpr size_t kMostInputRows = 1 << 16;
+constexpr size_t kMaxInputRows = 1 << 16;
 // Above this, scores and sums would leave the range of float16.
-constexpr double kMostThreshold = 1000;
+constexpr double kMaxThreshold = 1000;
 
 struct ModelSpec {
   size_t hidden_size = 0;

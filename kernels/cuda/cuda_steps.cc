@@ -70,29 +70,29 @@ absl::StatusOr<std::unique_ptr<CudaSteps>> CudaSteps::New(
 }
 
 absl::Status CudaSteps::PrepareKernels() const {
+  const bool ordered = UsesOrderedBatch(model_);
   absl::Status status =
       ToStatus(PrepareGatedUpBatch(model_.element), "preparing step 2");
   status.Update(
       ToStatus(PrepareSparseDownBatch(model_.element), "preparing step 3"));
-  status.Update(ToStatus(
-      PrepareFusedGatedUp(model_.element, model_.device_traits,
-                          intermediate_size_, UsesOrderedBatch(model_)),
-      "preparing the fused batch"));
+  status.Update(
+      ToStatus(PrepareFusedGatedUp(model_.element, model_.device_traits,
+                                   intermediate_size_, ordered),
+               "preparing the fused batch"));
   for (int tokens = 1; UsesFusedBulk(model_, tokens); ++tokens) {
-    status.Update(
-        ToStatus(PrepareFusedBulk(model_.element, tokens, hidden_size_,
-                                  UsesOrderedBatch(model_)),
-                 "preparing the fused FFN"));
+    status.Update(ToStatus(
+        PrepareFusedBulk(model_.element, tokens, hidden_size_, ordered),
+        "preparing the fused FFN"));
   }
   for (int tokens : kBatchForms) {
-    if (!StreamsRows(model_, tokens)) continue;
+    if (ordered || !StreamsRows(model_, tokens)) continue;
     status.Update(
         ToStatus(PrepareFusedGatedUpRows(model_.element, model_.device_traits,
                                          tokens, hidden_size_),
                  "preparing the fused batch by rows"));
   }
   status.Update(ToStatus(PrepareFusedSum(), "preparing the sum"));
-  if (UsesOrderedBatch(model_)) {
+  if (ordered) {
     status.Update(
         ToStatus(PrepareOrderedDown(model_.element, model_.device_traits),
                  "preparing the ordered batch"));

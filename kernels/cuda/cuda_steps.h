@@ -57,10 +57,8 @@ class CudaSteps {
   // Whether FusedBatch gives each token the bits that Fused gives it alone: in
   // a deterministic backend, where the sizes and the device allow it.
   static bool UsesOrderedBatch(const CudaModel& model);
-  // Whether FusedBatch takes so many tokens, and whether its steps 1 and 2 then
-  // stream whole rows.
+  // Whether FusedBatch takes so many tokens.
   static bool TakesFusedBatch(const CudaModel& model, int tokens);
-  static bool StreamsRows(const CudaModel& model, int tokens);
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
   // Of one call of Fused, which uses no others; 16-byte aligned, on the device
@@ -118,6 +116,8 @@ class CudaSteps {
   absl::Status Select(int tokens, int output_size);
   absl::Status OneTokenUp(const CudaLayer& layer) const;
   void* GatedLow() const;
+  // Whether steps 1 and 2 of FusedBatch, where not in order, stream whole rows.
+  static bool StreamsRows(const CudaModel& model, int tokens);
   // Step 3 of FusedBatch where UsesOrderedBatch.
   absl::Status OrderedDown(const CudaLayer& layer, int tokens) const;
   // What is the same in all sums of parts.

@@ -12,6 +12,16 @@ __host__ __device__ inline int DealtTo(int neurons, int blocks, int block) {
   return (neurons - block + blocks - 1) / blocks;
 }
 
+// The most that a block has.
+inline int MostDealt(int neurons, int blocks) {
+  return DealtTo(neurons, blocks, 0);
+}
+
+// Neuron `i` of this block's.
+__device__ inline int DealtNeuron(int i) {
+  return static_cast<int>(blockIdx.x) + i * static_cast<int>(gridDim.x);
+}
+
 // How many the blocks before `block` have.
 __device__ inline int DealtBefore(int neurons, int blocks, int block) {
   return block * (neurons / blocks) + min(block, neurons % blocks);

@@ -17,6 +17,7 @@
 // for the host's word.
 #include <algorithm>
 
+#include "kernels/cuda/dealt_neurons.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
 #include "kernels/cuda/fused_bulk_gate.cuh"
@@ -234,7 +235,7 @@ bool FusedBulkTakes(Device device, int tokens, int hidden_size,
   // else all blocks of the kPassedSets - 1 between would be there still, and
   // there is room for two a multiprocessor.
   const bool enough = (kPassedSets - 1) * blocks >= 2 * device.sm_count;
-  return enough && (intermediate_size + blocks - 1) / blocks <= kMaxRows &&
+  return enough && MostDealt(intermediate_size, blocks) <= kMaxRows &&
          DispatchTokens(tokens, [&](auto count) {
            return SumPacks(hidden_size) <= kMaxPacks<count> &&
                   DispatchPacks<count>(hidden_size, [&](auto packs) {

@@ -91,10 +91,7 @@ class Block {
   }
 
  private:
-  __device__ int Neuron(int row) const {
-    return static_cast<int>(blockIdx.x) +
-           (first_ + row) * static_cast<int>(gridDim.x);
-  }
+  __device__ int Neuron(int row) const { return DealtNeuron(first_ + row); }
   __device__ int ActiveNeuron(int i) const {
     return Neuron(shared_.active.rows[i]);
   }
@@ -256,7 +253,7 @@ cudaError_t DispatchOrdered(bool ordered, F&& f) {
 }
 
 int BlockRows(Device device, int intermediate_size) {
-  return DealtTo(intermediate_size, device.sm_count, 0);
+  return MostDealt(intermediate_size, FusedBlocks(device, intermediate_size));
 }
 
 }  // namespace

@@ -67,10 +67,6 @@ cudaError_t DispatchChunks(int tokens, int hidden_size, F&& f) {
              : with_tiles(std::integral_constant<int, kMostTokens / 8>{});
 }
 
-int MostRows(Device device, int intermediate_size) {
-  return DealtTo(intermediate_size, FusedBlocks(device, intermediate_size), 0);
-}
-
 // Padded, so that chunks of two rows side by side fall on different banks.
 int RowStride(int hidden_size) {
   constexpr int kBankBytes = 32 * 4;  // Of all banks.
@@ -89,7 +85,8 @@ int Stages(Device device, int hidden_size, int most_rows) {
 
 bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
                            int intermediate_size) {
-  const int rows = MostRows(device, intermediate_size);
+  const int rows =
+      MostDealt(intermediate_size, FusedBlocks(device, intermediate_size));
   if (!device.dependent_launch || tokens > kMostTokens ||
       !RowsAligned(hidden_size) || 2 * hidden_size > kMaxChunks * kSweepBytes ||
       rows > kMaxRows) {
@@ -116,7 +113,7 @@ cudaError_t PrepareFusedGatedUpRows(Element element, Device device, int tokens,
 cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
                                    cudaStream_t stream) {
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
-  const int most_rows = MostRows(params.device, params.intermediate_size);
+  const int most_rows = MostDealt(params.intermediate_size, blocks);
   const int stride = RowStride(params.hidden_size);
   return DispatchChunks(
       params.tokens, params.hidden_size, [&](auto tiles, auto chunks) {

@@ -109,9 +109,6 @@ struct RowsBlock {
                      static_cast<int>(blockIdx.x))),
         gate_tiles((rows + kTileRows - 1) / kTileRows) {}
 
-  __device__ int Neuron(int row) const {
-    return static_cast<int>(blockIdx.x) + row * static_cast<int>(gridDim.x);
-  }
   __device__ std::byte* StageRow(int stage, int row) const {
     return stages + (stage * kTileRows + row) * p.row_stride;
   }

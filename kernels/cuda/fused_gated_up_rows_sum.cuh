@@ -144,7 +144,7 @@ class SumWarp {
     const int place = at + tile.rows.BeforeMine();
     if (Pair() == 0) {
       p.gated_list[place] =
-          block_.Neuron(block_.head.active[tile.first + Group()]);
+          DealtNeuron(block_.head.active[tile.first + Group()]);
     }
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {

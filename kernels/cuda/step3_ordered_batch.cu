@@ -305,8 +305,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 int SharedBytes(int blocks, int groups, int intermediate_size) {
-  const int most = (blocks + groups - 1) / groups *
-                   ((intermediate_size + blocks - 1) / blocks);
+  const int most =
+      MostDealt(blocks, groups) * MostDealt(intermediate_size, blocks);
   return static_cast<int>(sizeof(Shared) + most * sizeof(ListedRow));
 }
 

@@ -14,8 +14,6 @@ namespace {
 
 constexpr size_t kMaxFileBytes = 4 << 20;
 constexpr JsonLimits kLimits = {32, 64 << 10};
-constexpr size_t kMaxWidth = 1 << 22;
-constexpr size_t kMaxLayers = 10'000;
 
 // Takes the entries of the outermost object; skips what is nested.
 class ConfigHandler final : public JsonHandler {

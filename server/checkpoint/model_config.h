@@ -11,6 +11,10 @@
 
 namespace sparse_ffn {
 
+// Sane upper bounds.
+constexpr size_t kMaxWidth = 1 << 22;  // Elements, and neurons.
+constexpr size_t kMaxLayers = 10'000;
+
 struct ModelConfig {
   size_t hidden_size = 0;
   size_t intermediate_size = 0;
@@ -23,7 +27,7 @@ struct ModelConfig {
 };
 
 // Reads `path`. The error names the file, the entry, what was expected and what
-// was found. Sizes are checked against sane upper bounds.
+// was found. Sizes are checked against those bounds.
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& path);
 
 // Writes `config` with the entries other loaders of such checkpoints expect.
