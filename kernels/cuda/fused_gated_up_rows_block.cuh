@@ -48,7 +48,6 @@ struct RowsHead {
 
   uint4 zero_pack;
   uint64_t full[kMaxStages];
-  uint64_t empty[kMaxStages];
   uint64_t summed[kTurns];  // The tile's sums have been taken.
   uint64_t scored[kMaxTiles];
   bool ends[kMaxStages];  // There is no tile.
@@ -80,12 +79,21 @@ __device__ inline int TokenOf(int i) { return i / 2 * 8 + Pair() * 2 + i % 2; }
 // The dot warps tell the sum warp that a tile's sums are there, at a hardware
 // barrier of the turn.
 constexpr int kFirstTurnBarrier = 1;
-static_assert(kFirstTurnBarrier + kTurns <= kHardwareBarriers);
 __device__ inline void TellDotted(int turn) {
   ArriveAt<kDotThreads + kWarp>(kFirstTurnBarrier + turn);
 }
 __device__ inline void AwaitDotted(int turn) {
   WaitAt<kDotThreads + kWarp>(kFirstTurnBarrier + turn);
+}
+
+// They hand a stage back to the copy warp at one of its own.
+constexpr int kFirstStageBarrier = kFirstTurnBarrier + kTurns;
+static_assert(kFirstStageBarrier + kMaxStages <= kHardwareBarriers);
+__device__ inline void FreeStage(int stage) {
+  ArriveAt<kDotThreads + kWarp>(kFirstStageBarrier + stage);
+}
+__device__ inline void AwaitFreeStage(int stage) {
+  WaitAt<kDotThreads + kWarp>(kFirstStageBarrier + stage);
 }
 
 template <int kTokenTiles>
@@ -119,7 +127,6 @@ struct RowsBlock {
     if (thread == 0) head.zero_pack = make_uint4(0, 0, 0, 0);
     if (thread < kMaxStages) {
       InitBarrier(&head.full[thread], kTileRows);
-      InitBarrier(&head.empty[thread], kDotWarps);
     }
     if (thread < kTurns) InitBarrier(&head.summed[thread], kWarp);
     if (thread < gate_tiles) InitBarrier(&head.scored[thread], kWarp);

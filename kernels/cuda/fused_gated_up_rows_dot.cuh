@@ -42,7 +42,7 @@ class DotWarp {
       RowSums<kTokenTiles> sums;
       Multiply(place.slot, sums);
       __syncwarp();
-      if (Lane() == 0) Arrive(&head.empty[place.slot]);
+      FreeStage(place.slot);
       place.Advance(block_.p.stages);
       const int turn = tile % kTurns;
       Wait(&head.summed[turn], (tile / kTurns + 1) % 2);
