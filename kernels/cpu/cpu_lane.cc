@@ -75,14 +75,16 @@ CpuLane::CpuLane(const CpuModel& model)
       states_type_(StatesType(model.config.weights_dtype)),
       neurons_(model.config.intermediate_size),
       neuron_parts_(NeuronParts(model.pool.threads(), neurons_)),
-      column_parts_(ColumnParts(model.pool.threads(), padded_cols_)) {}
+      token_column_parts_(
+          ColumnParts((model.pool.threads() + 1) / 2, padded_cols_)),
+      batch_column_parts_(ColumnParts(model.pool.threads(), padded_cols_)) {}
 
 absl::Status CpuLane::Allocate() {
   const size_t tokens = model_.config.max_batch_tokens;
   const size_t padded_bytes = tokens * padded_cols_ * sizeof(float);
   for (auto [memory, bytes] :
        {std::pair(&input_, input(tokens).bytes()), std::pair(&x_, padded_bytes),
-        std::pair(&y_, padded_bytes)}) {
+        std::pair(&y_, padded_bytes), std::pair(&upper_y_, padded_bytes)}) {
     auto made = NewAlignedMemory(bytes, "the rows of a lane");
     if (!made.ok()) return made.status();
     *memory = *std::move(made);
@@ -198,28 +200,53 @@ void CpuLane::Up(const CpuLayer& layer, size_t tokens, FfnPath path) {
   });
 }
 
+// Whatever the threads and the batch, the halves of the neurons are summed
+// apart and then added.
 void CpuLane::Down(const CpuLayer& layer, size_t tokens, FfnPath path) {
   const bool sparse = path == FfnPath::kSparse;
   DownTask task;
   task.weights = layer.down_proj;
   task.neurons = sparse ? union_.data() : nullptr;
-  task.count = sparse ? union_count_ : neurons_;
   task.gated = h_.data();
   task.gated_stride = neurons_;
   task.skip_zeros = sparse;
   task.tokens = tokens;
-  task.output = Floats(y_);
-  model_.pool.Run(column_parts_, [&](size_t part) {
-    const auto [begin, end] =
-        PartOf(padded_cols_, column_parts_, part, kColumnMultiple);
-    SumRows(task, begin, end);
-    if (packed_y_.empty() || begin >= hidden_size_) return;
-    for (size_t t = 0; t < tokens; ++t) {
-      std::copy(task.output + t * padded_cols_ + begin,
-                task.output + t * padded_cols_ + std::min(end, hidden_size_),
-                packed_y_.data() + t * hidden_size_ + begin);
-    }
+  const size_t count = sparse ? union_count_ : neurons_;
+  size_t middle = neurons_ / 2;
+  if (sparse) {
+    const auto end = union_.begin() + static_cast<ptrdiff_t>(count);
+    middle = static_cast<size_t>(std::lower_bound(union_.begin(), end, middle) -
+                                 union_.begin());
+  }
+  const size_t parts = tokens == 1 ? token_column_parts_ : batch_column_parts_;
+  const auto columns = [&](size_t part) {
+    return PartOf(padded_cols_, parts, part, kColumnMultiple);
+  };
+  model_.pool.Run(2 * parts, [&](size_t part) {
+    const bool upper = part >= parts;
+    DownTask half = task;
+    half.first = upper ? middle : 0;
+    half.end = upper ? count : middle;
+    half.output = Floats(upper ? upper_y_ : y_);
+    const auto [begin, end] = columns(part % parts);
+    SumRows(half, begin, end);
   });
+  if (tokens == 1) return JoinHalves(tokens, 0, padded_cols_);
+  model_.pool.Run(parts, [&](size_t part) {
+    const auto [begin, end] = columns(part);
+    JoinHalves(tokens, begin, end);
+  });
+}
+
+void CpuLane::JoinHalves(size_t tokens, size_t begin, size_t end) {
+  for (size_t t = 0; t < tokens; ++t) {
+    float* y = Floats(y_) + t * padded_cols_;
+    const float* upper = Floats(upper_y_) + t * padded_cols_;
+    for (size_t c = begin; c < end; ++c) y[c] += upper[c];
+    if (packed_y_.empty() || begin >= hidden_size_) continue;
+    std::copy(y + begin, y + std::min(end, hidden_size_),
+              packed_y_.data() + t * hidden_size_ + begin);
+  }
 }
 
 }  // namespace sparse_ffn::cpu

@@ -33,6 +33,8 @@ class CpuLane : public FfnLane {
   void Up(const CpuLayer& layer, size_t tokens, FfnPath path);
   void Down(const CpuLayer& layer, size_t tokens, FfnPath path);
 
+  // Joins what the halves of Down summed, for some columns.
+  void JoinHalves(size_t tokens, size_t begin, size_t end);
   // Joins what the parts of Gate found active.
   void JoinParts(size_t tokens);
   HiddenStates hidden_states(size_t tokens) const;
@@ -43,12 +45,17 @@ class CpuLane : public FfnLane {
   const DataType states_type_;
   const size_t neurons_;
   const size_t neuron_parts_;
-  const size_t column_parts_;
+  // Of step 3, for each half of the neurons: of one token, whose rows are best
+  // read in long pieces, and of more.
+  const size_t token_column_parts_;
+  const size_t batch_column_parts_;
 
   AlignedMemory input_;                // [max_batch_tokens, hidden_size]
   AlignedMemory x_;                    // [max_batch_tokens, padded_cols], of
                                        // states_type_, at most float
   AlignedMemory y_;                    // float [max_batch_tokens, padded_cols]
+  AlignedMemory upper_y_;              // likewise: of the upper half of the
+                                       // neurons, which y_ gets at last
   std::vector<float> packed_y_;        // [max_batch_tokens, hidden_size], or
                                        // empty where y_ has no padding
   std::vector<float> s_;               // [max_batch_tokens, neurons]

@@ -181,8 +181,8 @@ void SumTile(const DownTask& task, size_t begin, size_t end) {
               0.0F);
   }
   ScaledRows list = {};  // Of each block in turn.
-  for (size_t block = 0; block < task.count; block += kRowBlock) {
-    const size_t block_end = std::min(block + kRowBlock, task.count);
+  for (size_t block = task.first; block < task.end; block += kRowBlock) {
+    const size_t block_end = std::min(block + kRowBlock, task.end);
     AddBlock<kType>(task, {block, block_end}, {begin, end}, list);
   }
   for (size_t t = 0; t < task.tokens; ++t) {

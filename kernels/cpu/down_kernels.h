@@ -14,9 +14,11 @@ namespace sparse_ffn::cpu {
 
 struct DownTask {
   PackedMatrix weights;
-  // Rows to sum, ascending; null for the rows 0 to count - 1.
+  // Ascending; null for all rows. A place is an index into this list.
   const uint32_t* neurons = nullptr;
-  size_t count = 0;
+  // The places of the rows to sum: [first, end).
+  size_t first = 0;
+  size_t end = 0;
   // h by place in the list: [tokens, gated_stride].
   const float* gated = nullptr;
   size_t gated_stride = 0;
