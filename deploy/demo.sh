@@ -52,6 +52,15 @@ if [[ ! "$backend" =~ ^(auto|cpu|cuda)$ ]]; then
   echo "demo.sh: --backend '$backend' is none of auto, cpu, cuda" >&2
   exit 2
 fi
+# Said now, not after the build. DEMO_DEVICES: another folder than /dev, for
+# tests.
+devices=${DEMO_DEVICES:-/dev}
+if [[ "$backend" == cuda && ! -e "$devices/dxg" && ! -e "$devices/nvhost-gpu" ]] &&
+  ! compgen -G "$devices/nvidia[0-9]*" >/dev/null; then
+  echo "demo.sh: --backend cuda: expected an NVIDIA GPU, such as" \
+    "$devices/nvidia0, got none; --backend cpu needs none" >&2
+  exit 2
+fi
 
 bin=$root/build/release/bin
 work=$root/build/demo

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -169,8 +170,12 @@ int RunProgram(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return RunProgram(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr,
+                 "sparse-ffn-make-model: there is not enough memory for the "
+                 "matrices of a layer of these sizes\n");
+    return 1;
   } catch (const std::exception& error) {
-    // Memory, most likely: a matrix of the layer did not fit.
     std::fprintf(stderr, "sparse-ffn-make-model: %s\n", error.what());
     return 1;
   }

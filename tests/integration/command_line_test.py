@@ -1,5 +1,7 @@
 """Wrong command lines of the clients: each says what it expected and found."""
 
+import os
+import resource
 import tempfile
 import unittest
 
@@ -54,6 +56,24 @@ class CommandLineTest(unittest.TestCase):
                  "--intermediate-size")):
             with self.subTest(name, arguments=arguments):
                 self.expect_rejected(message, name, *arguments)
+
+    def test_says_that_there_is_too_little_memory(self):
+        name = "sparse-ffn-make-model"
+        with open(programs.program(name), "rb") as file:
+            code = file.read()
+        if b"__asan_init" in code or b"__tsan_init" in code:
+            self.skipTest("a sanitizer ends the program itself")
+        most = 2 << 30  # A matrix of the layer takes 8 GiB.
+        with tempfile.TemporaryDirectory() as folder:
+            result = run(
+                name, "--hidden-size", 65536, "--intermediate-size", 65536,
+                "--layers", 1, "--out", os.path.join(folder, "model"),
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS,
+                                                      (most, most)))
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("there is not enough memory for the matrices",
+                          result.stderr)
+            self.assertEqual(os.listdir(folder), [])
 
     def test_says_what_it_does_not_know(self):
         for argument in ("list", "--speed"):

@@ -22,10 +22,10 @@ def program(name):
     return os.path.join(BIN, name)
 
 
-def run(name, *arguments):
+def run(name, *arguments, **options):
     return subprocess.run([program(name), *map(str, arguments)],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, timeout=120, check=False)
+                          text=True, timeout=120, check=False, **options)
 
 
 def write_npy(path, rows):

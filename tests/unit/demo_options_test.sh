@@ -36,6 +36,12 @@ accepted() { # options...
   fi
 }
 
+export DEMO_DEVICES=$work/devices
+mkdir "$DEMO_DEVICES"
+refused "--backend cuda: expected an NVIDIA GPU, such as $DEMO_DEVICES/nvidia0, got none" --backend cuda
+touch "$DEMO_DEVICES/nvidia0"
+accepted --backend cuda
+rm "$DEMO_DEVICES/nvidia0"
 accepted --seconds 0.1
 accepted --seconds 3600 --layers 52 --backend cpu
 refused "--seconds '3600.1' is no number from 0.1 to 3600" --seconds 3600.1
