@@ -16,8 +16,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Up to here a kernel copies faster than the copy engine starts.
-constexpr size_t kSmallCopyBytes = size_t{256} << 10;
+// Up to here a kernel copies sooner than the copy engine, out also because the
+// host need not wait for the stream then.
+constexpr size_t kMostCopiedIn = size_t{256} << 10;
+constexpr size_t kMostCopiedOut = size_t{1} << 20;
 
 }  // namespace
 
@@ -125,6 +127,7 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   }
   const CudaLayer& weights = found->second;
   timed_ = IsTimed(batches_++);
+  announces_ = false;
   launched_ahead_ = false;
   const FfnPath path =
       ChoosePath(execution, tokens, model_.config.hidden_size,
@@ -241,7 +244,9 @@ absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens,
 }
 
 absl::Status CudaLane::Await(int tokens, FfnPath path) {
-  if (IsDirect(tokens, path)) return AwaitDone(kNotAhead).status();
+  if (IsDirect(tokens, path) || announces_) {
+    return AwaitDone(kNotAhead).status();
+  }
   return ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
 }
 
@@ -277,13 +282,22 @@ absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {
 }
 
 absl::Status CudaLane::CopyIn(int tokens) {
-  return Copy(pinned_input_.get(), steps_->hidden_states(),
-              input(tokens).bytes(), "copying the hidden states in");
+  const size_t bytes = input(tokens).bytes();
+  return Copy(pinned_input_.get(), steps_->hidden_states(), bytes,
+              bytes <= kMostCopiedIn, /*done=*/nullptr,
+              "copying the hidden states in");
 }
 
 absl::Status CudaLane::CopyOut(int tokens) {
-  return Copy(steps_->result(), pinned_result_.get(),
-              steps_->ResultBytes(tokens), "copying the result out");
+  const size_t bytes = steps_->ResultBytes(tokens);
+  const bool by_kernel = bytes <= kMostCopiedOut;
+  // A timed one ends later, with its last event.
+  announces_ = by_kernel && !timed_;
+  if (announces_) {
+    std::atomic_ref<int>(words().done).store(0, std::memory_order_relaxed);
+  }
+  return Copy(steps_->result(), pinned_result_.get(), bytes, by_kernel,
+              announces_ ? &words().done : nullptr, "copying the result out");
 }
 
 absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
@@ -312,8 +326,8 @@ absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
 }
 
 absl::Status CudaLane::Copy(const void* from, void* to, size_t bytes,
-                            const char* what) {
-  if (bytes > kSmallCopyBytes) {
+                            bool by_kernel, int* done, const char* what) {
+  if (!by_kernel) {
     return ToStatus(
         cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_.get()),
         what);
@@ -321,6 +335,8 @@ absl::Status CudaLane::Copy(const void* from, void* to, size_t bytes,
   SmallCopyParams params;
   params.from = from;
   params.to = to;
+  params.done = done;
+  params.state = steps_->fused_state();
   params.packs = static_cast<int>((bytes + 15) / 16);
   params.device = model_.device_traits;
   return ToStatus(LaunchSmallCopy(params, stream_.get()), what);

@@ -96,7 +96,9 @@ class CudaLane : public FfnLane {
   absl::Status CopyOut(int tokens);
   // Between page-locked memory and the device. Sizes are rounded up to 16
   // bytes; all our buffers are multiples of that.
-  absl::Status Copy(const void* from, void* to, size_t bytes, const char* what);
+  // By a kernel, `done` as in SmallCopyParams, or else by the copy engine.
+  absl::Status Copy(const void* from, void* to, size_t bytes, bool by_kernel,
+                    int* done, const char* what);
   absl::Status Record(Mark mark);
   uint64_t Nanoseconds(Mark from, Mark to) const;
   float* pinned_output() const;
@@ -124,6 +126,7 @@ class CudaLane : public FfnLane {
   // Of the batch in flight:
   bool timed_ = false;
   bool launched_ahead_ = false;
+  bool announces_ = false;  // The copy of its result says that it is done.
 };
 
 }  // namespace sparse_ffn::cuda

@@ -30,6 +30,9 @@ class CudaSteps {
   // [max_batch_tokens, hidden] of weights_dtype, on the device.
   void* hidden_states() const { return hidden_states_; }
 
+  // Of all launches on the stream.
+  FusedState* fused_state() const { return fused_state_; }
+
   // What a batch leaves behind, one piece on the device: CounterBytes() of
   // counters, of which this batch's stand at counter_offset(); then the output,
   // float32 [tokens, hidden].

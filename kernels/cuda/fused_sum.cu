@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/add_quad.cuh"
+#include "kernels/cuda/announce.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
@@ -117,21 +118,6 @@ __device__ void SumColumns(const SumParams& p, bool left) {
   Store(p, token, quad, sum);
 }
 
-// Tells the host when what all blocks stored is there. By the first warp, which
-// stored this block's.
-__device__ void Announce(const SumParams& p, bool left) {
-  __syncwarp();
-  if (threadIdx.x != 0) return;
-  __threadfence_system();
-  if (atomicAdd(&p.state->sums_done, 1) + 1 < static_cast<int>(gridDim.x))
-    return;
-  p.state->sums_done = 0;
-  // Each block's results were in the host's memory before it counted itself.
-  __threadfence();
-  const int number = p.ahead_number == 0 ? kNotAhead : p.ahead_number;
-  *static_cast<volatile int*>(p.done) = left ? -number : number;
-}
-
 // A block has some columns of one token; the last one counts the active neurons
 // instead.
 template <typename Form>
@@ -144,7 +130,12 @@ __global__ void __launch_bounds__(kThreads, Form::kMinBlocks)
   } else {
     SumColumns<Form::kLoads>(p, left);
   }
-  if (p.done != nullptr && threadIdx.x < kWarp) Announce(p, left);
+  // By the first warp, which stored this block's.
+  if (p.done != nullptr && threadIdx.x < kWarp) {
+    __syncwarp();
+    const int number = p.ahead_number == 0 ? kNotAhead : p.ahead_number;
+    if (threadIdx.x == 0) Announce(p.state, p.done, left ? -number : number);
+  }
 }
 
 // Of a block that adds up one token in groups.

@@ -22,11 +22,23 @@ struct Device {
   int shared_bytes;       // Of shared memory, that a block can have.
 };
 
+// What launches of a stream know of each other; all 0 before the first. The
+// same in all of them, which have the same sizes and device.
+struct FusedState {
+  unsigned long long blocks_begun;  // Of all launches of LaunchFusedBulk.
+  // Of the launch at work, blocks that have stored what its `done` tells of.
+  alignas(128) int blocks_done;
+  int left;  // AheadParams::number of the last launch that was left.
+};
+
 // Copies between the device and page-locked host memory: sooner done than by
 // the copy engine where there is little to copy. Both 16-byte aligned.
 struct SmallCopyParams {
   const void* from;  // [packs] of 16 bytes
   void* to;          // [packs]
+  int* done;         // [1], page-locked, or null: becomes kNotAhead when all of
+                     // it is there
+  FusedState* state;  // for that
   int packs;
   Device device;
 };
@@ -237,14 +249,6 @@ constexpr int kOneKernelTokens = 2;
 
 // Places for hidden states that launches of LaunchFusedBulk use in turn.
 constexpr int kPassedSets = 4;
-// What fused launches of a stream know of each other; all 0 before the first.
-// The same in all of them, which have the same sizes and device.
-struct FusedState {
-  unsigned long long blocks_begun;  // Of all launches of LaunchFusedBulk.
-  alignas(128) int sums_done;       // Blocks of this launch of LaunchFusedSum.
-  int left;  // AheadParams::number of the last launch that was left.
-};
-
 // A launch made ahead: it does what needs no hidden states, and waits for the
 // host's word. It is left, and has no result, where that is no, or does not
 // come in time.

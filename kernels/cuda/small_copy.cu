@@ -1,7 +1,9 @@
 #include <cstdint>
 
+#include "kernels/cuda/announce.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_outcome.h"
 
 namespace sparse_ffn::cuda {
 namespace {
@@ -17,6 +19,9 @@ __global__ void __launch_bounds__(kThreads) SmallCopy(const SmallCopyParams p) {
        i += gridDim.x * kThreads) {
     to[i] = from[i];
   }
+  if (p.done == nullptr) return;
+  __syncthreads();
+  if (threadIdx.x == 0) Announce(p.state, p.done, kNotAhead);
 }
 
 }  // namespace

@@ -1,0 +1,24 @@
+// How the host hears that a launch is done, sooner than the stream says so.
+#ifndef SPARSE_FFN_KERNELS_CUDA_ANNOUNCE_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_ANNOUNCE_CUH_
+
+#include "kernels/cuda/launch.h"
+
+namespace sparse_ffn::cuda {
+
+// By one thread of each block, after a barrier behind all that the block stored
+// in the host's memory: the last one sets the host's word.
+__device__ inline void Announce(FusedState* state, int* done, int word) {
+  __threadfence_system();
+  if (atomicAdd(&state->blocks_done, 1) + 1 < static_cast<int>(gridDim.x)) {
+    return;
+  }
+  state->blocks_done = 0;
+  // Each block's results were in the host's memory before it counted itself.
+  __threadfence();
+  *static_cast<volatile int*>(done) = word;
+}
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_ANNOUNCE_CUH_
