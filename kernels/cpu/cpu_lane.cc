@@ -45,6 +45,11 @@ size_t ColumnParts(int threads, size_t columns) {
                             static_cast<size_t>(threads));
 }
 
+// For each half of the neurons: as many pieces as threads, or two for each.
+int PartsOfHalf(int threads) {
+  return threads % 2 == 0 ? threads / 2 : threads;
+}
+
 uint64_t Nanoseconds(Clock::time_point from, Clock::time_point to) {
   return static_cast<uint64_t>(std::chrono::nanoseconds(to - from).count());
 }
@@ -76,7 +81,7 @@ CpuLane::CpuLane(const CpuModel& model)
       neurons_(model.config.intermediate_size),
       neuron_parts_(NeuronParts(model.pool.threads(), neurons_)),
       token_column_parts_(
-          ColumnParts((model.pool.threads() + 1) / 2, padded_cols_)),
+          ColumnParts(PartsOfHalf(model.pool.threads()), padded_cols_)),
       batch_column_parts_(ColumnParts(model.pool.threads(), padded_cols_)) {}
 
 absl::Status CpuLane::Allocate() {
@@ -218,7 +223,10 @@ void CpuLane::Down(const CpuLayer& layer, size_t tokens, FfnPath path) {
     middle = static_cast<size_t>(std::lower_bound(union_.begin(), end, middle) -
                                  union_.begin());
   }
-  const size_t parts = tokens == 1 ? token_column_parts_ : batch_column_parts_;
+  // Halves of which one is much longer make too few even pieces.
+  const bool alike = 9 * std::max(middle, count - middle) <= 5 * count;
+  const size_t parts =
+      tokens == 1 && alike ? token_column_parts_ : batch_column_parts_;
   const auto columns = [&](size_t part) {
     return PartOf(padded_cols_, parts, part, kColumnMultiple);
   };

@@ -45,8 +45,8 @@ class CpuLane : public FfnLane {
   const DataType states_type_;
   const size_t neurons_;
   const size_t neuron_parts_;
-  // Of step 3, for each half of the neurons: of one token, whose rows are best
-  // read in long pieces, and of more.
+  // Of step 3, for each half of the neurons: of one token with as many active
+  // neurons in both, whose rows are best read in long pieces, and of others.
   const size_t token_column_parts_;
   const size_t batch_column_parts_;
 

@@ -1,7 +1,7 @@
-// Step 3: rows of down_proj, scaled and summed. Each output is one chain of
-// sums over the neurons in ascending order, to which a neuron that the token
-// does not need adds nothing or 0, so that its bits do not depend on the batch
-// or on how the columns are shared among threads.
+// Step 3: rows of down_proj, scaled and summed. Each output of a task is one
+// chain of sums over its rows in ascending order, to which a neuron that the
+// token does not need adds nothing or 0, so that its bits do not depend on the
+// batch or on how the columns are shared among threads.
 #ifndef SPARSE_FFN_KERNELS_CPU_DOWN_KERNELS_H_
 #define SPARSE_FFN_KERNELS_CPU_DOWN_KERNELS_H_
 

@@ -14,7 +14,8 @@ __device__ inline void Announce(FusedState* state, int* done, int word) {
     return;
   }
   state->blocks_done = 0;
-  // Each block's results were in the host's memory before it counted itself.
+  // Each block's results were in the host's memory before it counted itself,
+  // by its own fence.
   __threadfence();
   *static_cast<volatile int*>(done) = word;
 }

@@ -165,7 +165,7 @@ absl::Status CudaLane::Compute(const CudaLayer& layer,
   }
   absl::Status status = Queue(layer, tokens, path);
   if (!status.ok()) return status;
-  // Behind other paths it would keep the stream from ending.
+  // Other paths may wait for the stream, which it would keep from ending.
   const absl::Status launched = direct ? LaunchAhead() : absl::OkStatus();
   status = Await(tokens, path);
   status.Update(launched);
@@ -277,8 +277,8 @@ absl::StatusOr<bool> CudaLane::AwaitDone(int number) const {
 absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {
   absl::Status status = CopyIn(tokens);
   status.Update(steps_->FusedBatch(layer, tokens));
-  status.Update(CopyOut(tokens));
-  return status;
+  if (!status.ok()) return status;  // Nobody is told that it is done.
+  return CopyOut(tokens);
 }
 
 absl::Status CudaLane::CopyIn(int tokens) {
@@ -291,7 +291,7 @@ absl::Status CudaLane::CopyIn(int tokens) {
 absl::Status CudaLane::CopyOut(int tokens) {
   const size_t bytes = steps_->ResultBytes(tokens);
   const bool by_kernel = bytes <= kMostCopiedOut;
-  // A timed one ends later, with its last event.
+  // A timed one is over with its last event.
   announces_ = by_kernel && !timed_;
   if (announces_) {
     std::atomic_ref<int>(words().done).store(0, std::memory_order_relaxed);
@@ -320,7 +320,8 @@ absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
     status.Update(steps_->DenseDown(layer, tokens));
   }
   status.Update(Record(kDownDone));
-  status.Update(CopyOut(tokens));
+  if (!status.ok()) return status;  // As above.
+  status = CopyOut(tokens);
   status.Update(Record(kCopiedOut));
   return status;
 }

@@ -23,7 +23,7 @@ struct Device {
 };
 
 // What launches of a stream know of each other; all 0 before the first. The
-// same in all of them, which have the same sizes and device.
+// same in all of them; those of LaunchFusedBulk have the same sizes.
 struct FusedState {
   unsigned long long blocks_begun;  // Of all launches of LaunchFusedBulk.
   // Of the launch at work, blocks that have stored what its `done` tells of.

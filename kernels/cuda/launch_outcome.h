@@ -1,4 +1,4 @@
-// What FusedSumParams::done says of a launch.
+// What `done` of FusedSumParams and SmallCopyParams says of a launch.
 #ifndef SPARSE_FFN_KERNELS_CUDA_LAUNCH_OUTCOME_H_
 #define SPARSE_FFN_KERNELS_CUDA_LAUNCH_OUTCOME_H_
 

@@ -171,6 +171,15 @@ std::vector<Case> Cases() {
                        0.11,
                        {3, 8, 9, 16}});
     }
+    // Results of less than 1 MB and of more, which a GPU's lane copies out in
+    // two ways.
+    cases.push_back({4096,
+                     64,
+                     DataType::kBFloat16,
+                     Activation::kRelu,
+                     0,
+                     0.2,
+                     {1, 16, 63, 64}});
     // Several tiles of rows, of gate and up, through a ring of two and of
     // three.
     cases.push_back({5120,
