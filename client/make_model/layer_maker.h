@@ -20,7 +20,8 @@ namespace sparse_ffn {
 
 class LayerMaker {
  public:
-  // Reads the replay file, where the spec names one.
+  // Reads the replay file, where the spec names one. May throw std::bad_alloc:
+  // it takes the memory of a matrix, so that no file is begun without that.
   static absl::StatusOr<LayerMaker> Create(const ModelSpec& spec);
 
   // What inputs.npy holds; rows() of hidden_size.
@@ -36,7 +37,10 @@ class LayerMaker {
       std::function<absl::Status(size_t row, size_t worker, float* values)>;
 
   LayerMaker(const ModelSpec& spec, GateDistribution gate)
-      : spec_(spec), gate_(gate) {}
+      : spec_(spec), gate_(gate) {
+    matrix_.reserve(spec.intermediate_size * spec.hidden_size *
+                    DataTypeBytes(spec.dtype));
+  }
   absl::Status MakeRows(size_t rows, size_t cols, const RowMaker& make_row);
   absl::Status MakeGate(const CounterRandom& random);
   absl::Status MakeNormal(const CounterRandom& random, size_t rows,
