@@ -89,13 +89,14 @@ absl::Status CpuLane::Allocate() {
   const size_t padded_bytes = tokens * padded_cols_ * sizeof(float);
   for (auto [memory, bytes] :
        {std::pair(&input_, input(tokens).bytes()), std::pair(&x_, padded_bytes),
-        std::pair(&y_, padded_bytes), std::pair(&upper_y_, padded_bytes)}) {
+        std::pair(&lower_y_, padded_bytes),
+        std::pair(&upper_y_, padded_bytes)}) {
     auto made = NewAlignedMemory(bytes, "the rows of a lane");
     if (!made.ok()) return made.status();
     *memory = *std::move(made);
     std::memset(memory->get(), 0, bytes);
   }
-  if (padded_cols_ != hidden_size_) packed_y_.resize(tokens * hidden_size_);
+  output_.resize(tokens * hidden_size_);
   s_.resize(tokens * neurons_);
   h_.resize(tokens * neurons_);
   active_.resize(tokens);
@@ -141,8 +142,7 @@ absl::StatusOr<FfnResult> CpuLane::Run(int layer, size_t tokens,
   const Clock::time_point down_done = Clock::now();
 
   FfnResult result;
-  result.output = {packed_y_.empty() ? Floats(y_) : packed_y_.data(), tokens,
-                   hidden_size_, DataType::kFloat32};
+  result.output = {output_.data(), tokens, hidden_size_, DataType::kFloat32};
   result.stats.active_neurons = absl::MakeConstSpan(active_.data(), tokens);
   result.stats.union_active_neurons = static_cast<uint32_t>(union_count_);
   result.stats.path = path;
@@ -235,11 +235,11 @@ void CpuLane::Down(const CpuLayer& layer, size_t tokens, FfnPath path) {
     DownTask half = task;
     half.first = upper ? middle : 0;
     half.end = upper ? count : middle;
-    half.output = Floats(upper ? upper_y_ : y_);
+    half.output = Floats(upper ? upper_y_ : lower_y_);
     const auto [begin, end] = columns(part % parts);
     SumRows(half, begin, end);
   });
-  if (tokens == 1) return JoinHalves(tokens, 0, padded_cols_);
+  if (tokens == 1) return JoinHalves(tokens, 0, hidden_size_);
   model_.pool.Run(parts, [&](size_t part) {
     const auto [begin, end] = columns(part);
     JoinHalves(tokens, begin, end);
@@ -247,13 +247,12 @@ void CpuLane::Down(const CpuLayer& layer, size_t tokens, FfnPath path) {
 }
 
 void CpuLane::JoinHalves(size_t tokens, size_t begin, size_t end) {
+  end = std::min(end, hidden_size_);
   for (size_t t = 0; t < tokens; ++t) {
-    float* y = Floats(y_) + t * padded_cols_;
+    const float* lower = Floats(lower_y_) + t * padded_cols_;
     const float* upper = Floats(upper_y_) + t * padded_cols_;
-    for (size_t c = begin; c < end; ++c) y[c] += upper[c];
-    if (packed_y_.empty() || begin >= hidden_size_) continue;
-    std::copy(y + begin, y + std::min(end, hidden_size_),
-              packed_y_.data() + t * hidden_size_ + begin);
+    float* output = output_.data() + t * hidden_size_;
+    for (size_t c = begin; c < end; ++c) output[c] = lower[c] + upper[c];
   }
 }
 

@@ -33,7 +33,7 @@ class CpuLane : public FfnLane {
   void Up(const CpuLayer& layer, size_t tokens, FfnPath path);
   void Down(const CpuLayer& layer, size_t tokens, FfnPath path);
 
-  // Joins what the halves of Down summed, for some columns.
+  // Adds what the halves of Down summed, for some columns.
   void JoinHalves(size_t tokens, size_t begin, size_t end);
   // Joins what the parts of Gate found active.
   void JoinParts(size_t tokens);
@@ -50,14 +50,13 @@ class CpuLane : public FfnLane {
   const size_t token_column_parts_;
   const size_t batch_column_parts_;
 
-  AlignedMemory input_;                // [max_batch_tokens, hidden_size]
-  AlignedMemory x_;                    // [max_batch_tokens, padded_cols], of
-                                       // states_type_, at most float
-  AlignedMemory y_;                    // float [max_batch_tokens, padded_cols]
-  AlignedMemory upper_y_;              // likewise: of the upper half of the
-                                       // neurons, which y_ gets at last
-  std::vector<float> packed_y_;        // [max_batch_tokens, hidden_size], or
-                                       // empty where y_ has no padding
+  AlignedMemory input_;  // [max_batch_tokens, hidden_size]
+  AlignedMemory x_;      // [max_batch_tokens, padded_cols], of
+                         // states_type_, at most float
+  // Of the lower and the upper half of the neurons:
+  AlignedMemory lower_y_;              // float [max_batch_tokens, padded_cols]
+  AlignedMemory upper_y_;              // likewise
+  std::vector<float> output_;          // [max_batch_tokens, hidden_size]
   std::vector<float> s_;               // [max_batch_tokens, neurons]
   std::vector<float> h_;               // [max_batch_tokens, neurons]
   std::vector<uint32_t> active_;       // [max_batch_tokens]
