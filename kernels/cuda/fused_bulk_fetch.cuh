@@ -8,6 +8,7 @@
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_FETCH_CUH_
 
 #include "kernels/cuda/fused_bulk_block.cuh"
+#include "kernels/cuda/load_if.cuh"
 
 #if __CUDA_ARCH__ >= 900
 
@@ -34,7 +35,8 @@ class HiddenStates {
     const auto* from = static_cast<const uint4*>(p.hidden_states);
 #pragma unroll
     for (int k = 0; k < kThreadPacks; ++k) {
-      packs_[k] = LoadAnewIf(At(k) < End(p), from + At(k));
+      // By a branch, five of a thread take a microsecond longer over PCIe.
+      packs_[k] = LoadIf<LoadFrom::kMemory>(At(k) < End(p), from + At(k));
     }
   }
   // Then: passes them on and leaves them in `shared`. Sets head.left where the
@@ -186,22 +188,6 @@ class HiddenStates {
     unsigned long long now;
     asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
     return now;
-  }
-  // What is in memory at the moment; nothing where it does not exist. Not by a
-  // branch around __ldcv: as the compiler orders such loads, five of a thread
-  // take a microsecond longer over PCIe.
-  __device__ static uint4 LoadAnewIf(bool exists, const uint4* from) {
-    uint4 pack = {};
-    asm volatile(
-        "{\n"
-        ".reg .pred exists;\n"
-        "setp.ne.s32 exists, %5, 0;\n"
-        "@exists ld.global.cv.v4.u32 {%0, %1, %2, %3}, [%4];\n"
-        "}"
-        : "+r"(pack.x), "+r"(pack.y), "+r"(pack.z), "+r"(pack.w)
-        : "l"(from), "r"(static_cast<int>(exists))
-        : "memory");
-    return pack;
   }
   // Of two words.
   __device__ static void Store(uint4* to, const uint4& words) {

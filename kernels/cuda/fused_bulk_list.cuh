@@ -37,11 +37,10 @@ __device__ void InitHead(const FusedBulkParams& p, int rows) {
 // By the whole list warp.
 template <int kTokens>
 struct ListOrders {
-  RingPlace place = {};
-  bool first_turn = true;
+  FillPlace place = {};
 
   __device__ void AwaitFree() const {
-    if (!first_turn) {
+    if (!place.first_turn) {
       AwaitFreeListSlot(place.slot);
     } else {
       Wait(&Block<kTokens>::head().list_empty[place.slot], 0);
@@ -53,7 +52,6 @@ struct ListOrders {
     AwaitFree();
     if (threadIdx.x % kWarp == 0) Copy(p, row, scores);
     place.Advance(p.list_slots);
-    if (place.slot == 0) first_turn = false;
   }
   __device__ void Copy(const FusedBulkParams& p, const std::byte* row,
                        const float (&scores)[kTokens]) const {
@@ -75,11 +73,7 @@ struct ListOrders {
       Arrive(&head.list_full[place.slot]);
       Arrive(&head.list_full[place.slot]);
     }
-    // No barrier is left half full.
-    const int used = first_turn ? place.slot : p.list_slots;
-    for (int slot = 0; slot < used; ++slot) {
-      if (slot != place.slot) AwaitFreeListSlot(slot);
-    }
+    place.AwaitOthers(p.list_slots, AwaitFreeListSlot);
   }
 };
 

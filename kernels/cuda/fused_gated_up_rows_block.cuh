@@ -125,9 +125,7 @@ struct RowsBlock {
   __device__ void InitBarriers() const {
     const int thread = static_cast<int>(threadIdx.x);
     if (thread == 0) head.zero_pack = make_uint4(0, 0, 0, 0);
-    if (thread < kMaxStages) {
-      InitBarrier(&head.full[thread], kTileRows);
-    }
+    if (thread < kMaxStages) InitBarrier(&head.full[thread], kTileRows);
     if (thread < kTurns) InitBarrier(&head.summed[thread], kWarp);
     if (thread < gate_tiles) InitBarrier(&head.scored[thread], kWarp);
     PublishBarriers();

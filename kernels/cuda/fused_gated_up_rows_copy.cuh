@@ -31,32 +31,26 @@ class StageOrders {
       Arrive(full);
     }
     place_.Advance(p.stages);
-    if (place_.slot == 0) first_turn_ = false;
   }
   // No tile comes after the last one.
   __device__ void End() {
     uint64_t* full = Begin(/*ends=*/true);
     if (Lane() < kTileRows) Arrive(full);
-    // No barrier is left half full.
-    const int used = first_turn_ ? place_.slot : block_.p.stages;
-    for (int stage = 0; stage < used; ++stage) {
-      if (stage != place_.slot) AwaitFreeStage(stage);
-    }
+    place_.AwaitOthers(block_.p.stages, AwaitFreeStage);
   }
 
  private:
   // The barrier of the next stage, when that is free.
   __device__ uint64_t* Begin(bool ends) {
     auto& head = block_.head;
-    if (!first_turn_) AwaitFreeStage(place_.slot);
+    if (!place_.first_turn) AwaitFreeStage(place_.slot);
     if (Lane() == 0) head.ends[place_.slot] = ends;
     __syncwarp();
     return &head.full[place_.slot];
   }
 
   const RowsBlock<kTokenTiles>& block_;
-  RingPlace place_;
-  bool first_turn_ = true;
+  FillPlace place_;
 };
 
 template <int kTokenTiles>

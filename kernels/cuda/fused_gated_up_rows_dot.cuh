@@ -4,6 +4,7 @@
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_DOT_CUH_
 
 #include "kernels/cuda/fused_gated_up_rows_block.cuh"
+#include "kernels/cuda/load_if.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 #if __CUDA_ARCH__ >= 900
@@ -28,7 +29,8 @@ class DotWarp {
                         static_cast<size_t>(token) * p.row_bytes + Offset(0);
 #pragma unroll
       for (int c = 0; c < kChunks; ++c) {
-        hidden_[c][t] = LoadIf(Offset(c) < bytes, row + c * kSweepBytes);
+        hidden_[c][t] =
+            LoadIf<LoadFrom::kL2>(Offset(c) < bytes, row + c * kSweepBytes);
       }
     }
   }
@@ -56,22 +58,6 @@ class DotWarp {
   }
 
  private:
-  // From the L2; zeros where it is not wanted. Not by a branch, after which
-  // each load would be waited for before the next one starts.
-  __device__ static uint4 LoadIf(bool wanted, const std::byte* from) {
-    uint4 pack = {};
-    asm volatile(
-        "{\n"
-        ".reg .pred wanted;\n"
-        "setp.ne.s32 wanted, %5, 0;\n"
-        "@wanted ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];\n"
-        "}"
-        : "+r"(pack.x), "+r"(pack.y), "+r"(pack.z), "+r"(pack.w)
-        : "l"(from), "r"(static_cast<int>(wanted))
-        : "memory");
-    return pack;
-  }
-
   // Where this lane's pack of chunk `c` begins in a row.
   __device__ int Offset(int c) const {
     return c * kSweepBytes + warp_ * kChunkBytes + Pair() * kPackBytes;

@@ -249,6 +249,7 @@ constexpr int kOneKernelTokens = 2;
 
 // Places for hidden states that launches of LaunchFusedBulk use in turn.
 constexpr int kPassedSets = 4;
+
 // A launch made ahead: it does what needs no hidden states, and waits for the
 // host's word. It is left, and has no result, where that is no, or does not
 // come in time.
