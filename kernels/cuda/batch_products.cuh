@@ -1,14 +1,13 @@
 // Products of some rows of a weight matrix with the hidden states of a batch,
 // by one block: both stream through a ring in shared memory, a chunk or two of
-// columns at a time, and the warps share each chunk's columns and rows. With
-// eight column warps and kApart the order of additions is that of
-// DotOrder::kAsBatch (warp_dot.cuh): change both or none.
+// columns at a time, and the warps share each chunk's columns and rows.
 #ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 
 #include <cstddef>
 
 #include "kernels/cuda/async_copy.cuh"
+#include "kernels/cuda/dot_order.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
@@ -16,14 +15,15 @@ namespace sparse_ffn::cuda {
 
 // How a block divides its work: rows come in tiles of 16.
 template <int kTheRowTiles, int kTheRowWarps, int kTheColumnWarps,
-          int kTheRingBytes, bool kTheApart = false>
+          int kTheRingBytes, bool kIsInOrder = false>
 struct BatchShape {
   static constexpr int kRowTiles = kTheRowTiles;
   static constexpr int kRowWarps = kTheRowWarps;        // That share the rows,
   static constexpr int kColumnWarps = kTheColumnWarps;  // and the columns.
   static constexpr int kRingBytes = kTheRingBytes;      // At most.
-  // Chunks are multiplied apart from each other, and then added.
-  static constexpr bool kApart = kTheApart;
+  // In the order of dot_order.cuh: each column warp has a share.
+  static constexpr bool kInOrder = kIsInOrder;
+  static_assert(!kInOrder || kColumnWarps == kDotShares);
 };
 
 // All functions by all threads of the block. S: a BatchShape; tokens come in
@@ -34,20 +34,31 @@ class BatchProducts {
   static constexpr int kThreads = 32 * S::kRowWarps * S::kColumnWarps;
   static constexpr int kRows = 16 * S::kRowTiles;
   static constexpr int kTokens = 8 * kTokenTiles;
-  static constexpr int kChunkPacks = S::kColumnWarps * 2;
   // Padded, so that rows side by side fall on different banks.
   using Products = float[kRows][kTokens + (kTokens == 8 ? 0 : 8)];
 
  private:
-  static constexpr int kDepth = 16;  // Columns of one tensor-core product.
-  static constexpr int kColumns = S::kColumnWarps * kDepth;  // Of a chunk.
+  // Of a chunk, and of a warp: those of one tensor-core product, or two.
+  static constexpr int kWarpPacks = S::kInOrder ? kDotChunkPacks : 2;
+  static constexpr int kChunkPacks = S::kColumnWarps * kWarpPacks;
+  static constexpr int kColumns = kChunkPacks * kPack;  // Of a chunk.
   static constexpr int kHalf = kColumns / 2;  // A warp's packs: one of each.
-  static constexpr int kRowTiles = S::kRowTiles / S::kRowWarps;  // Of a warp.
-  static_assert(kChunkPacks == kColumns / kPack);
+  // Of a warp, most.
+  static constexpr int kRowTiles =
+      (S::kRowTiles + S::kRowWarps - 1) / S::kRowWarps;
   static constexpr int kStageRows = kRows + kTokens;
-  // Padded, so that eight rows side by side fall on different banks.
   template <int kChunks>
-  static constexpr int kRowBytes = (kChunks * kColumns + kPack) * 2;
+  static constexpr int kPackedBytes = kChunks* kColumns * 2;
+  // Padded, so that rows read at once fall on different banks: eight with a
+  // pack each, or in order two with a chunk of dot_order.cuh.
+  static constexpr int kBankBytes = 32 * 4;  // Of all banks.
+  template <int kChunks>
+  static constexpr int kRowBytes = kPackedBytes<kChunks> +
+                                   (S::kInOrder
+                                        ? (kBankBytes + kDotChunkBytes -
+                                           kPackedBytes<kChunks> % kBankBytes) %
+                                              kBankBytes
+                                        : kPackBytes);
   // Of a stage of the ring: two, for copies of 512 bytes, unless one has as
   // many or there is no room for three such stages.
   static constexpr int kStageChunks =
@@ -55,6 +66,7 @@ class BatchProducts {
                                                                             : 1;
   static constexpr int kStagePacks = kStageChunks * kChunkPacks;  // Of a row.
   static constexpr int kSweep = kThreads / kStagePacks;  // Rows copied at once.
+  static_assert(kThreads % kStagePacks == 0);
   static constexpr int kRowSweeps = (kRows + kSweep - 1) / kSweep;
   static constexpr int kTokenSweeps = (kTokens + kSweep - 1) / kSweep;
   static constexpr int kStageBytes = kStageRows * kRowBytes<kStageChunks>;
@@ -63,8 +75,8 @@ class BatchProducts {
                                      ? S::kRingBytes / kStageBytes
                                      : kMaxStages;
   static constexpr int kAhead = kStages - 1;  // Steps that copies run ahead.
-  static constexpr int kParts = S::kColumnWarps / 2;
-  static_assert(S::kRowTiles % S::kRowWarps == 0 && kStages >= 3);
+  static constexpr int kParts = (S::kColumnWarps + 1) / 2;
+  static_assert(kStages >= 3);
 
  public:
   union Shared {
@@ -82,7 +94,8 @@ class BatchProducts {
         hidden_states_(static_cast<const T*>(hidden_states)),
         tokens_(tokens),
         hidden_size_(hidden_size),
-        first_chunk_(static_cast<int>(blockIdx.x) % Chunks()) {}
+        first_chunk_(S::kInOrder ? 0
+                                 : static_cast<int>(blockIdx.x) % Chunks()) {}
 
   // Takes rows neuron_of(0), ..., neuron_of(count - 1) of `matrix`,
   // count <= kRows, and begins to copy them. Needs no hidden states yet, the
@@ -126,7 +139,8 @@ class BatchProducts {
   }
   // Of this warp, in a chunk.
   __device__ static int WarpColumn() {
-    return static_cast<int>(threadIdx.x) / 32 % S::kColumnWarps * kPack;
+    const int packs = S::kInOrder ? kWarpPacks : 1;
+    return static_cast<int>(threadIdx.x) / 32 % S::kColumnWarps * packs * kPack;
   }
   __device__ static int WarpRow() {
     return static_cast<int>(threadIdx.x) / 32 / S::kColumnWarps * kRowTiles *
@@ -160,7 +174,15 @@ class BatchProducts {
   __device__ void CopyRows(int step, int stage) const;
   __device__ void CopyTokens(int step, int stage) const;
   // Chunk `chunk` of that stage.
-  __device__ void Multiply(int stage, int chunk, Sums& sums) const;
+  __device__ void Multiply(int stage, int chunk, Sums& sums) const {
+    if constexpr (S::kInOrder) {
+      MultiplyInOrder(stage, chunk, sums);
+    } else {
+      MultiplyFast(stage, chunk, sums);
+    }
+  }
+  __device__ void MultiplyInOrder(int stage, int chunk, Sums& sums) const;
+  __device__ void MultiplyFast(int stage, int chunk, Sums& sums) const;
   __device__ void AddUp(const Sums& sums);
 
   Shared& shared_;
@@ -203,8 +225,8 @@ __device__ void BatchProducts<T, S, kTokenTiles>::CopyTokens(int step,
 }
 
 template <typename T, typename S, int kTokenTiles>
-__device__ void BatchProducts<T, S, kTokenTiles>::Multiply(int stage, int chunk,
-                                                           Sums& sums) const {
+__device__ void BatchProducts<T, S, kTokenTiles>::MultiplyFast(
+    int stage, int chunk, Sums& sums) const {
   const int column = chunk * kColumns + WarpColumn();
   const int lane = threadIdx.x % 32;
   uint32_t tokens[2 * kTokenTiles];
@@ -228,20 +250,37 @@ __device__ void BatchProducts<T, S, kTokenTiles>::Multiply(int stage, int chunk,
 #pragma unroll
     for (int t = 0; t < kTokenTiles; ++t) {
       const uint32_t columns[2] = {tokens[2 * t], tokens[2 * t + 1]};
-      if constexpr (S::kApart) {
-        float products[4] = {};
-        MultiplyAdd(products, rows, columns, T());
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sums[tile][t][i] += products[i];
-      } else {
-        MultiplyAdd(sums[tile][t], rows, columns, T());
-      }
+      MultiplyAdd(sums[tile][t], rows, columns, T());
     }
   }
 }
 
-// Each warp has a sum of every product, over its own columns: half of the warps
-// hand theirs to the other half, whose sums are then added up.
+template <typename T, typename S, int kTokenTiles>
+__device__ void BatchProducts<T, S, kTokenTiles>::MultiplyInOrder(
+    int stage, int chunk, Sums& sums) const {
+  const int column = chunk * kColumns + WarpColumn() + threadIdx.x % 4 * kPack;
+  const int group = threadIdx.x % 32 / 4;
+  const auto load = [&](int row) {
+    return *reinterpret_cast<const uint4*>(At(stage, row + group, column));
+  };
+  uint4 tokens[kTokenTiles];
+#pragma unroll
+  for (int t = 0; t < kTokenTiles; ++t) tokens[t] = load(kRows + t * 8);
+#pragma unroll
+  for (int tile = 0; tile < kRowTiles; ++tile) {
+    const int row = WarpRow() + tile * 16;
+    if (row >= count_) break;
+    const uint4 low = load(row);
+    const uint4 high = load(row + 8);
+#pragma unroll
+    for (int t = 0; t < kTokenTiles; ++t) {
+      AddChunk<T>(low, high, tokens[t], sums[tile][t]);
+    }
+  }
+}
+
+// Each warp has a sum of every product, over its own columns: odd warps hand
+// theirs to even ones, whose sums are then added up. In the order of AddShares.
 template <typename T, typename S, int kTokenTiles>
 __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
   const int warp = threadIdx.x / 32 % S::kColumnWarps;
@@ -254,11 +293,12 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
       for (int i = 0; i < 2 * kRowTiles * kTokenTiles; ++i) {
         const int tile = i / 2 / kTokenTiles;
         const int t = i / 2 % kTokenTiles;
+        if (S::kInOrder && WarpRow() + tile * 16 >= count_) break;
         auto* at = reinterpret_cast<float2*>(
             &part[first_row + tile * 16 + i % 2 * 8][t * 8 + first_token]);
         float2 sum =
             make_float2(sums[tile][t][i % 2 * 2], sums[tile][t][i % 2 * 2 + 1]);
-        if (half == 0) {
+        if (half == 0 && warp + 1 < S::kColumnWarps) {
           const float2 other = *at;
           sum.x += other.x;
           sum.y += other.y;

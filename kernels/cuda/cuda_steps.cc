@@ -85,10 +85,10 @@ absl::Status CudaSteps::PrepareKernels() const {
         "preparing the fused FFN"));
   }
   for (int tokens : kBatchForms) {
-    if (ordered || !StreamsRows(model_, tokens)) continue;
+    if (!StreamsRows(model_, tokens)) continue;
     status.Update(
         ToStatus(PrepareFusedGatedUpRows(model_.element, model_.device_traits,
-                                         tokens, hidden_size_),
+                                         tokens, hidden_size_, ordered),
                  "preparing the fused batch by rows"));
   }
   status.Update(ToStatus(PrepareFusedSum(), "preparing the sum"));

@@ -25,7 +25,7 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   params.block_counts = ordered ? part_active_ : nullptr;
   params.gated = gated_;
   params.output_size = ordered ? 0 : tokens * hidden_size_;
-  absl::Status status = ToStatus(!ordered && StreamsRows(model_, tokens)
+  absl::Status status = ToStatus(StreamsRows(model_, tokens)
                                      ? LaunchFusedGatedUpRows(params, stream_)
                                      : LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");

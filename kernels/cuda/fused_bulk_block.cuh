@@ -34,9 +34,6 @@ struct FusedBulkParams : FusedTokensParams {
   int early_rows;  // Most on their way before the hidden states.
 };
 
-// Products of a chunk with a token that are added up apart from each other.
-constexpr int kChunkProducts = 8;
-
 // Rows of up_proj that the sum warps take at once with DotOrder::kAsBatch. Two
 // made one token slower.
 template <int kTokens>
@@ -46,9 +43,12 @@ constexpr int kUpRows = kTokens == 2 ? 2 : 1;
 // kPacks: most packs of a row that fall to a sum thread.
 template <int kTokens, int kPacks>
 struct UpProducts {
-  static constexpr int kChunks = 2 * kSumWarps * kPacks;
-  // Padded, so that rows side by side fall on different banks.
-  alignas(16) float of[kTokens * kChunkProducts][kChunks + 4];
+  static constexpr int kWarpSegments =
+      (kPacks * kSumThreads + kSumWarps * kDotSweepPacks - 1) /
+      (kSumWarps * kDotSweepPacks);
+  static constexpr int kSegments = kSumWarps * kWarpSegments;
+  // Of each share, chunk after chunk.
+  alignas(16) float of[kTokens][kDotShares][kSegments];
 };
 
 // Shared memory: this, then the hidden states, the list slots, the gate slots,
@@ -96,8 +96,7 @@ struct Block {
                                          const std::byte* row) {
     const int packs = p.row_bytes / kPackBytes;
     return {row, Hidden(p),
-            reinterpret_cast<const std::byte*>(&head().zero_pack), packs,
-            static_cast<int>(blockIdx.x) % DotChunks(packs)};
+            reinterpret_cast<const std::byte*>(&head().zero_pack), packs};
   }
   __device__ static std::byte* ListSlot(const FusedBulkParams& p, int slot) {
     return SharedRow(p, kTokens + slot);

@@ -33,45 +33,51 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
 }
 
 // What this warp multiplies of a row of up_proj, to the bits of
-// DotOrder::kAsBatch: the sum warps share the chunks.
+// DotOrder::kAsBatch: the sum warps share the segments.
 template <typename T, int kTokens, int kPacks>
 __device__ void MultiplyUpRow(const DotOperands& in,
                               UpProducts<kTokens, kPacks>& products) {
   using Dot = WarpDot<T, kTokens, DotOrder::kAsBatch>;
-  const int lane = threadIdx.x % kWarp;
+  constexpr int kWarpSegments = products.kWarpSegments;
+  const int share = threadIdx.x % kWarp / 4;
   const int warp = threadIdx.x / kWarp;
   // As many at once as registers hold.
-  constexpr int kGroup = kTokens == 1 ? kPacks : 2;
+  constexpr int kGroup = kTokens == 1 ? kWarpSegments : 2;
 #pragma unroll
-  for (int first = 0; first < kPacks; first += kGroup) {
-    float2 chunks[kGroup][kTokens];
+  for (int first = 0; first < kWarpSegments; first += kGroup) {
+    float chunks[kGroup][kTokens];
 #pragma unroll
-    for (int k = 0; k < kGroup && first + k < kPacks; ++k) {
+    for (int k = 0; k < kGroup && first + k < kWarpSegments; ++k) {
       Dot::MultiplyChunks(in, warp + (first + k) * kSumWarps, chunks[k]);
     }
     if (!Dot::OnDiagonal()) continue;
 #pragma unroll
-    for (int k = 0; k < kGroup && first + k < kPacks; ++k) {
+    for (int k = 0; k < kGroup && first + k < kWarpSegments; ++k) {
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
-        auto* pairs = reinterpret_cast<float2*>(
-            products.of[t * kChunkProducts + lane / 4]);
-        pairs[warp + (first + k) * kSumWarps] = chunks[k][t];
+        products.of[t][share][warp + (first + k) * kSumWarps] = chunks[k][t];
       }
     }
   }
 }
 
-// The sum of `row` of those, in all lanes of its kChunkProducts: one chunk
-// after the other. `exists`: else it is 0.
+// Lanes that add up the shares of a token.
+constexpr int kShareLanes = 8;
+static_assert(kDotShares <= kShareLanes);
+
+// The sum of those of `token`, in all of its kShareLanes lanes. `exists`: else
+// it is 0.
 template <int kTokens, int kPacks>
 __device__ float AddUpProducts(const UpProducts<kTokens, kPacks>& products,
-                               int row, bool exists) {
+                               int token, bool exists) {
+  const int share = threadIdx.x % kShareLanes;
   float sum = 0;
-  if (exists) {
-    const auto* quads = reinterpret_cast<const float4*>(products.of[row]);
+  if (exists && share < kDotShares) {
+    const auto* quads =
+        reinterpret_cast<const float4*>(products.of[token][share]);
+    static_assert(products.kSegments % 4 == 0);
 #pragma unroll
-    for (int q = 0; q < products.kChunks / 4; ++q) {
+    for (int q = 0; q < products.kSegments / 4; ++q) {
       const float4 quad = quads[q];
       sum += quad.x;
       sum += quad.y;
@@ -79,11 +85,7 @@ __device__ float AddUpProducts(const UpProducts<kTokens, kPacks>& products,
       sum += quad.w;
     }
   }
-  // As SumOverWarp does with them on the diagonal.
-  sum += __shfl_xor_sync(kAllLanes, sum, 1);
-  sum += __shfl_xor_sync(kAllLanes, sum, 4);
-  sum += __shfl_xor_sync(kAllLanes, sum, 2);
-  return sum;
+  return AddShareLanes(sum);
 }
 
 // As DotBySumWarps, to the bits of DotOrder::kAsBatch.
@@ -95,11 +97,11 @@ __device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
   MultiplyUpRow<T>(in, products);
   SyncSumWarps();
   const int lane = threadIdx.x % kWarp;
-  const float sum =
-      AddUpProducts(products, lane, lane < kTokens * kChunkProducts);
+  const int token = lane / kShareLanes;
+  const float sum = AddUpProducts(products, token, token < kTokens);
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
-    dots[t] = __shfl_sync(kAllLanes, sum, t * kChunkProducts);
+    dots[t] = __shfl_sync(kAllLanes, sum, t * kShareLanes);
   }
 }
 
@@ -127,7 +129,7 @@ __device__ int DotTwoBySumWarpsAsBatch(const FusedBulkParams& p,
                                        float (&scores)[2][kTokens],
                                        float (&dots)[2][kTokens]) {
   using B = Block<kTokens>;
-  constexpr int kRowLanes = kTokens * kChunkProducts;
+  constexpr int kRowLanes = kTokens * kShareLanes;
   static_assert(kUpRows<kTokens> == 2 && 2 * kRowLanes <= kWarp);
   auto* products = B::template Products<kPacks>(p) + 2 * turn;
   int count = 0;
@@ -145,11 +147,12 @@ __device__ int DotTwoBySumWarpsAsBatch(const FusedBulkParams& p,
   SyncSumWarps();
   const int lane = threadIdx.x % kWarp;
   const int n = lane / kRowLanes;
-  const float sum = AddUpProducts(products[n], lane % kRowLanes, n < count);
+  const float sum =
+      AddUpProducts(products[n], lane % kRowLanes / kShareLanes, n < count);
 #pragma unroll
   for (int i = 0; i < 2 * kTokens; ++i) {
     dots[i / kTokens][i % kTokens] =
-        __shfl_sync(kAllLanes, sum, i * kChunkProducts);
+        __shfl_sync(kAllLanes, sum, i * kShareLanes);
   }
   return count;
 }

@@ -1,5 +1,5 @@
-// Steps 1 and 2 of a batch in one kernel, a block a multiprocessor: in order,
-// of more than 16 tokens, in the portable form, and whatever else
+// Steps 1 and 2 of a batch in one kernel, a block a multiprocessor: of more
+// than 16 tokens, in the portable form, and whatever else
 // fused_gated_up_rows.cu does not take. A block's neurons are dealt out
 // beforehand: it computes their scores, and then the up products of those that
 // are active for a token.
@@ -11,7 +11,6 @@
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
 #include "kernels/cuda/split_gated.cuh"
-#include "kernels/cuda/warp_dot.cuh"
 
 namespace sparse_ffn::cuda {
 namespace {
@@ -47,8 +46,7 @@ class Block {
 
  public:
   static constexpr int kThreads = Batch::kThreads;
-  static_assert(!kOrdered ||
-                (S::kApart && Batch::kChunkPacks == kDotChunkPacks));
+  static_assert(kOrdered == S::kInOrder);
 
   struct Shared {
     typename Batch::Shared batch;
@@ -215,15 +213,16 @@ struct Kind {
 };
 
 // Few tokens: each warp all rows, for wide chunks. More: half of the rows, for
-// the registers; and so in order, where products are the same for any number of
-// tokens, those that DotOrder::kAsBatch repeats.
+// the registers; and so in order.
 template <typename T, int kRowTiles, int kTokenTiles, int kRingBytes,
           bool kOrdered>
 using BlockOf = std::conditional_t<
     kTokenTiles == 1 && !kOrdered,
     Block<T, BatchShape<kRowTiles, 1, 16, kRingBytes>, kTokenTiles, kOrdered>,
-    Block<T, BatchShape<kRowTiles, 2, 8, kRingBytes, kOrdered>, kTokenTiles,
-          kOrdered>>;
+    Block<T,
+          BatchShape<kRowTiles, 2, kOrdered ? kDotShares : 8, kRingBytes,
+                     kOrdered>,
+          kTokenTiles, kOrdered>>;
 
 // Calls f with the block for `rows` neurons, as a Kind. All of them at once
 // where they fit, so that the hidden states are read but twice.
@@ -241,7 +240,7 @@ cudaError_t DispatchBlock(Element element, int rows,
     if (rows <= 96) {
       return f(Kind<BlockOf<T, 6, kTokenTiles, kRingBytes, kOrdered>>());
     }
-    constexpr int kMost = kTokenTiles == 1 && !kOrdered ? 7 : 8;
+    constexpr int kMost = kTokenTiles == 1 || kOrdered ? 7 : 8;
     return f(Kind<BlockOf<T, kMost, kTokenTiles, kRingBytes, kOrdered>>());
   });
 }

@@ -18,27 +18,27 @@
 namespace sparse_ffn::cuda {
 namespace {
 
-template <typename T, int kTokenTiles, int kChunks>
-__global__ void __launch_bounds__(kBlockThreads, 1)
+template <typename T, typename S, int kChunks>
+__global__ void __launch_bounds__(S::kThreads, 1)
     FusedGatedUpRows(const __grid_constant__ FusedGatedUpRowsParams p) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) std::byte shared[];
-  const RowsBlock<kTokenTiles> block(p, shared);
+  const RowsBlock<S> block(p, shared);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   AllowSuccessor();
   block.InitBarriers();
   __syncthreads();
-  if (warp == kCopyWarp) {
+  if (warp == S::kCopyWarp) {
     RunCopyWarp(block);
     return;
   }
   AwaitPredecessor();
-  if (warp == kSumWarp) {
-    SumWarp<T, kTokenTiles>(block).Run();
+  if (warp == S::kSumWarp) {
+    SumWarp<T, S>(block).Run();
   } else {
-    DotWarp<T, kTokenTiles, kChunks> dots(block, warp);
+    DotWarp<T, S, kChunks> dots(block, warp);
     dots.LoadHidden();
-    ClearForBatch<kDotThreads>(p, p.output_size);
+    ClearForBatch<S::kDotThreads>(p, p.output_size);
     dots.Run();
   }
 #else
@@ -46,38 +46,52 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
 #endif
 }
 
-// What the registers of a dot warp hold.
-constexpr int kMaxChunks = 12;
+// Chunks of a share, of which the registers of a dot warp hold those of eight
+// tokens.
+constexpr int kChunkForms[] = {7, 19, 23};
+constexpr int kMaxRowBytes = kChunkForms[2] * kDotSweepBytes;
 constexpr int kMostTokens = kBatchForms[1];
 // One tile on its way while another is multiplied.
 constexpr int kMinStages = 2;
 
-// Calls f with the token tiles and the chunks of a warp of the kernel for such
-// a batch, as integral constants.
+// Calls f with the shape of the kernel for such a batch and the chunks of a
+// share of its rows, as an integral constant.
 template <typename F>
-cudaError_t DispatchChunks(int tokens, int hidden_size, F&& f) {
-  const int chunks = (2 * hidden_size + kSweepBytes - 1) / kSweepBytes;
-  const auto with_tiles = [&](auto tiles) {
-    if (chunks <= 4) return f(tiles, std::integral_constant<int, 4>{});
-    if (chunks <= 10) return f(tiles, std::integral_constant<int, 10>{});
-    return f(tiles, std::integral_constant<int, kMaxChunks>{});
+cudaError_t DispatchForm(int tokens, int hidden_size, bool ordered, F&& f) {
+  const int chunks = (2 * hidden_size + kDotSweepBytes - 1) / kDotSweepBytes;
+  const auto with_shape = [&](auto shape) {
+    constexpr int kParts = decltype(shape)::kShares / kDotShares;
+    const auto with_chunks = [&](auto form) {
+      constexpr int kChunks = (kChunkForms[form] + kParts - 1) / kParts;
+      return f(shape, std::integral_constant<int, kChunks>{});
+    };
+    if (chunks <= kChunkForms[0]) {
+      return with_chunks(std::integral_constant<int, 0>{});
+    }
+    if (chunks <= kChunkForms[1]) {
+      return with_chunks(std::integral_constant<int, 1>{});
+    }
+    return with_chunks(std::integral_constant<int, 2>{});
   };
-  return BatchFormTokens(tokens) == kBatchForms[0]
-             ? with_tiles(std::integral_constant<int, kBatchForms[0] / 8>{})
-             : with_tiles(std::integral_constant<int, kMostTokens / 8>{});
+  static_assert(kBatchForms[0] == 8 && kMostTokens == 16);
+  if (BatchFormTokens(tokens) == kMostTokens) {
+    return with_shape(RowsShape<2, kDotShares>());
+  }
+  return ordered ? with_shape(RowsShape<1, kDotShares>())
+                 : with_shape(RowsShape<1, 2 * kDotShares>());
 }
 
 // Padded, so that chunks of two rows side by side fall on different banks.
 int RowStride(int hidden_size) {
   constexpr int kBankBytes = 32 * 4;  // Of all banks.
-  static_assert(2 * kChunkBytes == kBankBytes);
+  static_assert(2 * kDotChunkBytes == kBankBytes);
   return (2 * hidden_size + kBankBytes - 1) / kBankBytes * kBankBytes +
-         kChunkBytes;
+         kDotChunkBytes;
 }
 
-template <int kTokenTiles>
+template <typename S>
 int Stages(Device device, int hidden_size, int most_rows) {
-  const int bytes = device.shared_bytes - StagesAt<kTokenTiles>(most_rows);
+  const int bytes = device.shared_bytes - StagesAt<S>(most_rows);
   return std::min(bytes / (kTileRows * RowStride(hidden_size)), kMaxStages);
 }
 
@@ -88,26 +102,32 @@ bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
   const int rows =
       MostDealt(intermediate_size, FusedBlocks(device, intermediate_size));
   if (!device.dependent_launch || tokens > kMostTokens ||
-      !RowsAligned(hidden_size) || 2 * hidden_size > kMaxChunks * kSweepBytes ||
+      !RowsAligned(hidden_size) || 2 * hidden_size > kMaxRowBytes ||
       rows > kMaxRows) {
     return false;
   }
-  bool fits = false;
-  DispatchChunks(tokens, hidden_size, [&](auto tiles, auto /*chunks*/) {
-    fits = Stages<tiles>(device, hidden_size, rows) >= kMinStages;
-    return cudaSuccess;
-  });
+  bool fits = true;
+  for (bool ordered : {false, true}) {
+    DispatchForm(
+        tokens, hidden_size, ordered, [&](auto shape, auto /*chunks*/) {
+          using S = decltype(shape);
+          fits = fits && Stages<S>(device, hidden_size, rows) >= kMinStages;
+          return cudaSuccess;
+        });
+  }
   return fits;
 }
 
 cudaError_t PrepareFusedGatedUpRows(Element element, Device device, int tokens,
-                                    int hidden_size) {
-  return DispatchChunks(tokens, hidden_size, [&](auto tiles, auto chunks) {
-    return DispatchElement(element, [&](auto zero) {
-      return AllowShared(FusedGatedUpRows<decltype(zero), tiles, chunks>,
-                         device.shared_bytes);
-    });
-  });
+                                    int hidden_size, bool ordered) {
+  return DispatchForm(
+      tokens, hidden_size, ordered, [&](auto shape, auto chunks) {
+        using S = decltype(shape);
+        return DispatchElement(element, [&](auto zero) {
+          return AllowShared(FusedGatedUpRows<decltype(zero), S, chunks>,
+                             device.shared_bytes);
+        });
+      });
 }
 
 cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
@@ -115,17 +135,18 @@ cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
   const int most_rows = MostDealt(params.intermediate_size, blocks);
   const int stride = RowStride(params.hidden_size);
-  return DispatchChunks(
-      params.tokens, params.hidden_size, [&](auto tiles, auto chunks) {
+  return DispatchForm(
+      params.tokens, params.hidden_size, params.block_counts != nullptr,
+      [&](auto shape, auto chunks) {
+        using S = decltype(shape);
         const int stages =
-            Stages<tiles>(params.device, params.hidden_size, most_rows);
+            Stages<S>(params.device, params.hidden_size, most_rows);
         const FusedGatedUpRowsParams rows = {params, 2 * params.hidden_size,
                                              stride, stages, most_rows};
         return DispatchElement(params.element, [&](auto zero) {
           return LaunchDependent(
-              FusedGatedUpRows<decltype(zero), tiles, chunks>, dim3(blocks),
-              kBlockThreads,
-              StagesAt<tiles>(most_rows) + stages * kTileRows * stride,
+              FusedGatedUpRows<decltype(zero), S, chunks>, dim3(blocks),
+              S::kThreads, StagesAt<S>(most_rows) + stages * kTileRows * stride,
               params.device.dependent_launch, stream, rows);
         });
       });

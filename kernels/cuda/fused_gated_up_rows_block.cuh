@@ -7,6 +7,7 @@
 #include "kernels/cuda/bulk_copy.cuh"
 #include "kernels/cuda/dealt_neurons.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/dot_order.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/named_barrier.cuh"
@@ -14,25 +15,33 @@
 
 namespace sparse_ffn::cuda {
 
-// The dot warps come first. With the other two as many as leave a thread 128
-// registers.
-constexpr int kDotWarps = 14;
-constexpr int kDotThreads = kDotWarps * kWarp;
-constexpr int kCopyWarp = kDotWarps;
-constexpr int kSumWarp = kCopyWarp + 1;
-constexpr int kBlockThreads = (kSumWarp + 1) * kWarp;
+// Token tiles, of eight tokens each, and the warps that share the columns for
+// each of them: kDotShares, as in dot_order.cuh, or twice as many where no
+// order is asked for and there is but one tile.
+template <int kTheTokenTiles, int kTheShares>
+struct RowsShape {
+  static constexpr int kTokenTiles = kTheTokenTiles;
+  static constexpr int kTokens = 8 * kTokenTiles;
+  static constexpr int kShares = kTheShares;
+  static constexpr bool kInOrder = kShares == kDotShares;
+  static_assert(kInOrder || kShares == 2 * kDotShares);
+  // A chunk of each share.
+  static constexpr int kSweepBytes = kShares * kDotChunkBytes;
+  // The dot warps come first. With the other two they leave a thread 128
+  // registers, or 168.
+  static constexpr int kDotWarps = kTokenTiles * kShares;
+  static constexpr int kDotThreads = kDotWarps * kWarp;
+  static constexpr int kCopyWarp = kDotWarps;
+  static constexpr int kSumWarp = kCopyWarp + 1;
+  static constexpr int kThreads = (kSumWarp + 1) * kWarp;
+  static constexpr int kRegisters = kThreads <= 12 * kWarp ? 168 : 128;
+};
 
 constexpr int kTileRows = 8;   // That are multiplied at a time.
 constexpr int kMaxTiles = 64;  // Of gate_proj, in a block.
 constexpr int kMaxRows = kMaxTiles * kTileRows;
 constexpr int kMaxStages = 8;  // Tiles on their way or at work.
 constexpr int kTurns = 2;      // Places for the sums of a tile.
-
-// Columns that a dot warp takes at a time, for two tensor-core products: each
-// of four lanes has a pack of them. The columns of a product may be in any
-// order, as long as both factors have the same.
-constexpr int kChunkBytes = 4 * kPackBytes;
-constexpr int kSweepBytes = kDotWarps * kChunkBytes;  // Of all dot warps.
 
 struct FusedGatedUpRowsParams : FusedGatedUpParams {
   int row_bytes;   // In memory,
@@ -42,10 +51,8 @@ struct FusedGatedUpRowsParams : FusedGatedUpParams {
 };
 
 // Shared memory: this, the scores of active rows, the stages.
-template <int kTokenTiles>
+template <typename S>
 struct RowsHead {
-  static constexpr int kTokens = 8 * kTokenTiles;
-
   uint4 zero_pack;
   uint64_t full[kMaxStages];
   uint64_t summed[kTurns];  // The tile's sums have been taken.
@@ -53,22 +60,22 @@ struct RowsHead {
   bool ends[kMaxStages];  // There is no tile.
   int listed[kMaxTiles];  // Active rows up to that tile.
   int active[kMaxRows];   // Those rows.
-  alignas(16) float sums[kTurns][kDotWarps][kWarp][2 * kTokenTiles];
+  float2 sums[kTurns][S::kTokenTiles][S::kShares][kWarp];
 };
-template <int kTokenTiles>
-constexpr int kScoresAt = (sizeof(RowsHead<kTokenTiles>) + 127) / 128 * 128;
-template <int kTokenTiles>
+template <typename S>
+constexpr int kScoresAt = (sizeof(RowsHead<S>) + 127) / 128 * 128;
+template <typename S>
 __host__ __device__ constexpr int StagesAt(int most_rows) {
-  return kScoresAt<kTokenTiles> + most_rows * RowsHead<kTokenTiles>::kTokens *
-                                      static_cast<int>(sizeof(float));
+  return kScoresAt<S> +
+         most_rows * S::kTokens * static_cast<int>(sizeof(float));
 }
 
 #if __CUDA_ARCH__ >= 900
 
 // A lane of the product of a tile has row lane / 4, and of each token tile two
 // tokens.
-template <int kTokenTiles>
-using RowSums = float[2 * kTokenTiles];
+template <typename S>
+using RowSums = float[2 * S::kTokenTiles];
 
 __device__ inline int Lane() { return static_cast<int>(threadIdx.x) % kWarp; }
 __device__ inline int Group() { return Lane() / 4; }
@@ -79,30 +86,34 @@ __device__ inline int TokenOf(int i) { return i / 2 * 8 + Pair() * 2 + i % 2; }
 // The dot warps tell the sum warp that a tile's sums are there, at a hardware
 // barrier of the turn.
 constexpr int kFirstTurnBarrier = 1;
-__device__ inline void TellDotted(int turn) {
-  ArriveAt<kDotThreads + kWarp>(kFirstTurnBarrier + turn);
+template <typename S>
+__device__ void TellDotted(int turn) {
+  ArriveAt<S::kDotThreads + kWarp>(kFirstTurnBarrier + turn);
 }
-__device__ inline void AwaitDotted(int turn) {
-  WaitAt<kDotThreads + kWarp>(kFirstTurnBarrier + turn);
+template <typename S>
+__device__ void AwaitDotted(int turn) {
+  WaitAt<S::kDotThreads + kWarp>(kFirstTurnBarrier + turn);
 }
 
 // They hand a stage back to the copy warp at one of its own.
 constexpr int kFirstStageBarrier = kFirstTurnBarrier + kTurns;
 static_assert(kFirstStageBarrier + kMaxStages <= kHardwareBarriers);
-__device__ inline void FreeStage(int stage) {
-  ArriveAt<kDotThreads + kWarp>(kFirstStageBarrier + stage);
+template <typename S>
+__device__ void FreeStage(int stage) {
+  ArriveAt<S::kDotThreads + kWarp>(kFirstStageBarrier + stage);
 }
-__device__ inline void AwaitFreeStage(int stage) {
-  WaitAt<kDotThreads + kWarp>(kFirstStageBarrier + stage);
+template <typename S>
+__device__ void AwaitFreeStage(int stage) {
+  WaitAt<S::kDotThreads + kWarp>(kFirstStageBarrier + stage);
 }
 
-template <int kTokenTiles>
+template <typename S>
 struct RowsBlock {
-  using Head = RowsHead<kTokenTiles>;
+  using Head = RowsHead<S>;
 
   const FusedGatedUpRowsParams& p;
   Head& head;
-  float (*const scores)[Head::kTokens];  // Of active rows; 0 where inactive.
+  float (*const scores)[S::kTokens];  // Of active rows; 0 where inactive.
   std::byte* const stages;
   const int rows;
   const int gate_tiles;
@@ -110,9 +121,8 @@ struct RowsBlock {
   __device__ RowsBlock(const FusedGatedUpRowsParams& params, std::byte* shared)
       : p(params),
         head(*reinterpret_cast<Head*>(shared)),
-        scores(reinterpret_cast<float (*)[Head::kTokens]>(
-            shared + kScoresAt<kTokenTiles>)),
-        stages(shared + StagesAt<kTokenTiles>(p.most_rows)),
+        scores(reinterpret_cast<float (*)[S::kTokens]>(shared + kScoresAt<S>)),
+        stages(shared + StagesAt<S>(p.most_rows)),
         rows(DealtTo(p.intermediate_size, static_cast<int>(gridDim.x),
                      static_cast<int>(blockIdx.x))),
         gate_tiles((rows + kTileRows - 1) / kTileRows) {}

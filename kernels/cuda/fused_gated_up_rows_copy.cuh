@@ -10,11 +10,10 @@
 namespace sparse_ffn::cuda {
 
 // The ring of stages, as the copy warp fills it.
-template <int kTokenTiles>
+template <typename S>
 class StageOrders {
  public:
-  __device__ explicit StageOrders(const RowsBlock<kTokenTiles>& block)
-      : block_(block) {}
+  __device__ explicit StageOrders(const RowsBlock<S>& block) : block_(block) {}
 
   // A tile of the rows row_of(i) of `matrix`, for i < count <= kTileRows.
   template <typename F>
@@ -36,27 +35,27 @@ class StageOrders {
   __device__ void End() {
     uint64_t* full = Begin(/*ends=*/true);
     if (Lane() < kTileRows) Arrive(full);
-    place_.AwaitOthers(block_.p.stages, AwaitFreeStage);
+    place_.AwaitOthers(block_.p.stages, AwaitFreeStage<S>);
   }
 
  private:
   // The barrier of the next stage, when that is free.
   __device__ uint64_t* Begin(bool ends) {
     auto& head = block_.head;
-    if (!place_.first_turn) AwaitFreeStage(place_.slot);
+    if (!place_.first_turn) AwaitFreeStage<S>(place_.slot);
     if (Lane() == 0) head.ends[place_.slot] = ends;
     __syncwarp();
     return &head.full[place_.slot];
   }
 
-  const RowsBlock<kTokenTiles>& block_;
+  const RowsBlock<S>& block_;
   FillPlace place_;
 };
 
-template <int kTokenTiles>
-__device__ void RunCopyWarp(const RowsBlock<kTokenTiles>& block) {
+template <typename S>
+__device__ void RunCopyWarp(const RowsBlock<S>& block) {
   auto& head = block.head;
-  StageOrders<kTokenTiles> orders(block);
+  StageOrders<S> orders(block);
   for (int first = 0; first < block.rows; first += kTileRows) {
     orders.Order(block.p.gate_proj, min(kTileRows, block.rows - first),
                  [&](int i) { return first + i; });

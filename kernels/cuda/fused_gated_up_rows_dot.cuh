@@ -1,37 +1,35 @@
-// The dot warps of fused_gated_up_rows.cu: each multiplies its columns of a
-// tile of rows with those of all tokens, which it keeps in registers.
+// The dot warps of fused_gated_up_rows.cu: each multiplies its share of a tile
+// of rows with that of eight tokens, which it keeps in registers.
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_DOT_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_DOT_CUH_
 
+#include <algorithm>
+
 #include "kernels/cuda/fused_gated_up_rows_block.cuh"
 #include "kernels/cuda/load_if.cuh"
-#include "kernels/cuda/tensor_core.cuh"
 
 #if __CUDA_ARCH__ >= 900
 
 namespace sparse_ffn::cuda {
 
-// kChunks: most that a warp has of a row.
-template <typename T, int kTokenTiles, int kChunks>
+// kChunks: most that a share has of a row.
+template <typename T, typename S, int kChunks>
 class DotWarp {
  public:
-  __device__ DotWarp(const RowsBlock<kTokenTiles>& block, int warp)
-      : block_(block), warp_(warp) {}
+  __device__ DotWarp(const RowsBlock<S>& block, int warp)
+      : block_(block), share_(warp % S::kShares), tile_(warp / S::kShares) {}
 
   // When they are there.
   __device__ void LoadHidden() {
     const auto& p = block_.p;
+    const int token = tile_ * 8 + Group();
+    const int bytes = token < p.tokens ? p.row_bytes : 0;
+    const auto* row = static_cast<const std::byte*>(p.hidden_states) +
+                      static_cast<size_t>(token) * p.row_bytes + Offset(0);
 #pragma unroll
-    for (int t = 0; t < kTokenTiles; ++t) {
-      const int token = t * 8 + Group();
-      const int bytes = token < p.tokens ? p.row_bytes : 0;
-      const auto* row = static_cast<const std::byte*>(p.hidden_states) +
-                        static_cast<size_t>(token) * p.row_bytes + Offset(0);
-#pragma unroll
-      for (int c = 0; c < kChunks; ++c) {
-        hidden_[c][t] =
-            LoadIf<LoadFrom::kL2>(Offset(c) < bytes, row + c * kSweepBytes);
-      }
+    for (int c = 0; c < kChunks; ++c) {
+      hidden_[c] =
+          LoadIf<LoadFrom::kL2>(Offset(c) < bytes, row + c * S::kSweepBytes);
     }
   }
 
@@ -41,59 +39,88 @@ class DotWarp {
     for (int tile = 0;; ++tile) {
       Wait(&head.full[place.slot], place.parity);
       if (head.ends[place.slot]) return;
-      RowSums<kTokenTiles> sums;
-      Multiply(place.slot, sums);
+      const float2 sums = Multiply(place.slot);
       __syncwarp();
-      FreeStage(place.slot);
+      FreeStage<S>(place.slot);
       place.Advance(block_.p.stages);
       const int turn = tile % kTurns;
       Wait(&head.summed[turn], (tile / kTurns + 1) % 2);
-#pragma unroll
-      for (int i = 0; i < 2 * kTokenTiles; ++i) {
-        head.sums[turn][warp_][Lane()][i] = sums[i];
-      }
+      head.sums[turn][tile_][share_][Lane()] = sums;
       __syncwarp();
-      TellDotted(turn);
+      TellDotted<S>(turn);
     }
   }
 
  private:
-  // Where this lane's pack of chunk `c` begins in a row.
+  // Where this lane's pack of chunk `c` of the share begins in a row.
   __device__ int Offset(int c) const {
-    return c * kSweepBytes + warp_ * kChunkBytes + Pair() * kPackBytes;
+    return c * S::kSweepBytes + share_ * kDotChunkBytes + Pair() * kPackBytes;
   }
 
-  // A lane's pack of weights, as it comes, is a part of two rows of a factor:
-  // its first and third words of row group, the others of row group + 8. Each
-  // of the two belongs to hidden states of its own, so there are two products,
-  // of which one half each counts.
-  __device__ void Multiply(int stage, RowSums<kTokenTiles>& sums) const {
-    const std::byte* row = block_.StageRow(stage, Group());
-    const auto* zeros =
-        reinterpret_cast<const std::byte*>(&block_.head.zero_pack);
-    float upper[kTokenTiles][4] = {};
-    float lower[kTokenTiles][4] = {};
+  // This lane's packs of a row of a stage.
+  struct Weights {
+    const std::byte* row;  // From the first one on,
+    int bytes;             // to its end.
+    const std::byte* zeros;
+
+    // That of chunk `c`.
+    __device__ uint4 operator[](int c) const {
+      const int at = c * S::kSweepBytes;
+      return *reinterpret_cast<const uint4*>(at < bytes ? row + at : zeros);
+    }
+  };
+
+  // The products of the share, of row `group` with tokens 2 pair and the next.
+  __device__ float2 Multiply(int stage) const {
+    const Weights weights = {
+        block_.StageRow(stage, Group()) + Offset(0),
+        block_.p.row_bytes - Offset(0),
+        reinterpret_cast<const std::byte*>(&block_.head.zero_pack)};
+    if constexpr (S::kInOrder) {
+      return MultiplyInOrder(weights);
+    } else {
+      return MultiplyFast(weights);
+    }
+  }
+  // A few chunks at a time, with a branch between: loads and products of more
+  // would take registers that hidden states need.
+  __device__ float2 MultiplyInOrder(const Weights& weights) const {
+    float2 sums = make_float2(0, 0);
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      const uint4 w = *reinterpret_cast<const uint4*>(
-          Offset(c) < block_.p.row_bytes ? row + Offset(c) : zeros);
-      const uint32_t weights[4] = {w.x, w.y, w.z, w.w};
+    for (int first = 0; first < kChunks; first += kAtOnce) {
+      // No lane has any of these.
+      if (first * S::kSweepBytes >= block_.p.row_bytes) break;
 #pragma unroll
-      for (int t = 0; t < kTokenTiles; ++t) {
-        const uint4& h = hidden_[c][t];
-        MultiplyAdd(upper[t], weights, {h.x, h.z}, T());
-        MultiplyAdd(lower[t], weights, {h.y, h.w}, T());
+      for (int c = first; c < first + kAtOnce && c < kChunks; ++c) {
+        const float2 products = MultiplyChunk<T>(weights[c], hidden_[c]);
+        sums.x += products.x;
+        sums.y += products.y;
       }
     }
+    return sums;
+  }
+  // As MultiplyChunk, whose products are added up by the tensor cores here.
+  __device__ float2 MultiplyFast(const Weights& weights) const {
+    float upper[4] = {};
+    float lower[4] = {};
 #pragma unroll
-    for (int i = 0; i < 2 * kTokenTiles; ++i) {
-      sums[i] = upper[i / 2][i % 2] + lower[i / 2][2 + i % 2];
+    for (int c = 0; c < kChunks; ++c) {
+      const uint4 w = weights[c];
+      const uint4& h = hidden_[c];
+      MultiplyAdd(upper, {w.x, w.y, w.z, w.w}, {h.x, h.z}, T());
+      MultiplyAdd(lower, {w.x, w.y, w.z, w.w}, {h.y, h.w}, T());
     }
+    return make_float2(upper[0] + lower[2], upper[1] + lower[3]);
   }
 
-  const RowsBlock<kTokenTiles>& block_;
-  const int warp_;
-  uint4 hidden_[kChunks][kTokenTiles];  // Of token `group` of each tile.
+  // Each takes some twelve registers.
+  static constexpr int kAtOnce =
+      std::clamp((S::kRegisters - 4 * kChunks - 16) / 12, 2, 6);
+
+  const RowsBlock<S>& block_;
+  const int share_;
+  const int tile_;         // Of tokens.
+  uint4 hidden_[kChunks];  // Of token `group` of the tile.
 };
 
 }  // namespace sparse_ffn::cuda

@@ -34,15 +34,15 @@ class TileRows {
   unsigned bits_ = 0;
 };
 
-template <typename T, int kTokenTiles>
+template <typename T, typename S>
 class SumWarp {
-  using Sums = RowSums<kTokenTiles>;
-  static constexpr int kSums = 2 * kTokenTiles;
-  static constexpr int kTokens = RowsHead<kTokenTiles>::kTokens;
+  using Sums = RowSums<S>;
+  static constexpr int kSums = 2 * S::kTokenTiles;
+  static constexpr int kTokens = S::kTokens;
 
  public:
-  __device__ explicit SumWarp(const RowsBlock<kTokenTiles>& block)
-      : block_(block) {}
+  __device__ explicit SumWarp(const RowsBlock<S>& block)
+      : block_(block), stored_(First()) {}
 
   __device__ void Run() {
     for (int tile = 0; tile < block_.gate_tiles; ++tile) {
@@ -61,9 +61,19 @@ class SumWarp {
     }
     Store(tile);
     Count();
+    if (InOrder() && Lane() == 0) {
+      block_.p.block_counts[blockIdx.x] = stored_ - First();
+    }
   }
 
  private:
+  // With block_counts h goes to places dealt out beforehand.
+  __device__ bool InOrder() const { return block_.p.block_counts != nullptr; }
+  __device__ int First() const {
+    return DealtBefore(block_.p.intermediate_size, static_cast<int>(gridDim.x),
+                       static_cast<int>(blockIdx.x));
+  }
+
   // h of a tile of active rows.
   struct GatedTile {
     Sums h = {};
@@ -76,13 +86,18 @@ class SumWarp {
   __device__ void Take(int tile, Sums& sums) const {
     auto& head = block_.head;
     const int turn = tile % kTurns;
-    AwaitDotted(turn);
+    AwaitDotted<S>(turn);
 #pragma unroll
-    for (float& sum : sums) sum = 0;
+    for (int t = 0; t < S::kTokenTiles; ++t) {
+      float2 shares[kDotShares] = {};
 #pragma unroll
-    for (int w = 0; w < kDotWarps; ++w) {
-#pragma unroll
-      for (int i = 0; i < kSums; ++i) sums[i] += head.sums[turn][w][Lane()][i];
+      for (int s = 0; s < S::kShares; ++s) {
+        const float2 share = head.sums[turn][t][s][Lane()];
+        shares[s % kDotShares].x += share.x;
+        shares[s % kDotShares].y += share.y;
+      }
+      sums[2 * t] = AddShares([&](int s) { return shares[s].x; });
+      sums[2 * t + 1] = AddShares([&](int s) { return shares[s].y; });
     }
     Arrive(&head.summed[turn]);
   }
@@ -117,7 +132,7 @@ class SumWarp {
   }
 
   // Of the active rows from `first` on. Asks for their place.
-  __device__ GatedTile Gate(int first, const Sums& up) const {
+  __device__ GatedTile Gate(int first, const Sums& up) {
     GatedTile tile;
     const int place = first + Group();
     bool matters = false;
@@ -130,7 +145,10 @@ class SumWarp {
     }
     tile.first = first;
     tile.rows = TileRows::Where(matters);
-    if (Lane() == 0 && tile.rows.count() != 0) {
+    if (InOrder()) {
+      tile.at = stored_;
+      stored_ += tile.rows.count();
+    } else if (Lane() == 0 && tile.rows.count() != 0) {
       tile.at = atomicAdd(block_.p.gated_count, tile.rows.count());
     }
     return tile;
@@ -145,6 +163,15 @@ class SumWarp {
     if (Pair() == 0) {
       p.gated_list[place] =
           DealtNeuron(block_.head.active[tile.first + Group()]);
+    }
+    if (InOrder()) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) {
+        if (TokenOf(i) >= p.tokens) continue;
+        p.gated[static_cast<size_t>(TokenOf(i)) * p.intermediate_size + place] =
+            tile.h[i];
+      }
+      return;
     }
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
@@ -171,8 +198,9 @@ class SumWarp {
     }
   }
 
-  const RowsBlock<kTokenTiles>& block_;
+  const RowsBlock<S>& block_;
   int count_ = 0;  // Of active rows.
+  int stored_;     // In order: the next place.
   int token_counts_[kSums] = {};
 };
 

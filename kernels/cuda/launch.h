@@ -186,11 +186,12 @@ cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
 bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
                        int intermediate_size, bool ordered);
 
-// The same, without block_counts, for up to 16 tokens on compute capability 9.0
-// and newer, where their hidden states fit into a block's registers and two
-// tiles of rows into its shared memory. Prepared for BatchFormTokens(tokens).
+// The same for up to 16 tokens on compute capability 9.0 and newer, where their
+// hidden states fit into a block's registers and two tiles of rows into its
+// shared memory. Prepared for BatchFormTokens(tokens). With block_counts to the
+// bits of LaunchFusedGatedUp.
 cudaError_t PrepareFusedGatedUpRows(Element element, Device device, int tokens,
-                                    int hidden_size);
+                                    int hidden_size, bool ordered);
 cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
                                    cudaStream_t stream);
 bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
@@ -221,7 +222,7 @@ cudaError_t PrepareSparseDownBatch(Element element);
 cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream);
 
-// Step 3 after LaunchFusedGatedUp with block_counts: leaves parts that
+// Step 3 after either with block_counts: leaves parts that
 // LaunchFusedSum, with one group, adds up to the bits that a token gets from
 // LaunchFusedBulk with as_batch.
 struct OrderedDownParams {

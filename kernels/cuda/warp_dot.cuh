@@ -6,21 +6,11 @@
 
 #include <cstddef>
 
+#include "kernels/cuda/dot_order.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace sparse_ffn::cuda {
-
-// Packs that are taken together.
-constexpr int kDotChunkPacks = 16;
-__device__ inline int DotChunks(int packs) {
-  return (packs + kDotChunkPacks - 1) / kDotChunkPacks;
-}
-
-// Two chunks.
-__device__ inline int DotSegments(int packs) {
-  return (packs + kWarp - 1) / kWarp;
-}
 
 // A row of weights and the same columns of the hidden states, all in shared
 // memory and as many packs long.
@@ -29,7 +19,6 @@ struct DotOperands {
   const std::byte* hidden_states;  // [tokens, packs]
   const std::byte* zero_pack;
   int packs;
-  int first_chunk;  // Where kAsBatch begins.
 
   __device__ const std::byte* Hidden(int token, int pack) const {
     return hidden_states + (token * packs + pack) * kPackBytes;
@@ -39,8 +28,13 @@ struct DotOperands {
 // How the products of a row are added up.
 enum class DotOrder {
   kFast,     // in any one order
-  kAsBatch,  // as BatchProducts with eight column warps and kApart, to the bit
+  kAsBatch,  // in that of dot_order.cuh
 };
+
+// Packs of a row that are taken together.
+template <DotOrder kOrder>
+constexpr int kSegmentPacks =
+    kOrder == DotOrder::kAsBatch ? kDotSweepPacks : kWarp;
 
 // Some packs of the row make the rows of one factor, and the same packs of a
 // token the columns of the other: so the diagonal holds the products that
@@ -53,7 +47,10 @@ struct WarpDot {
   // Nothing is added for packs beyond the row.
   __device__ void Add(const DotOperands& in, int segment) {
     if constexpr (kOrder == DotOrder::kAsBatch) {
-      AddAsBatch(in, segment);
+      float products[kTokens];
+      MultiplyChunks(in, segment, products);
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) sums[t] += products[t];
     } else {
       AddFast(in, segment);
     }
@@ -82,36 +79,21 @@ struct WarpDot {
     }
   }
 
-  // Chunks are added one after the other, from first_chunk around.
-  __device__ void AddAsBatch(const DotOperands& in, int segment) {
-    float2 products[kTokens];
-    MultiplyChunks(in, segment, products);
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-      sums[t] += products[t].x;
-      sums[t] += products[t].y;
-    }
-  }
-
-  // What the two chunks of a segment give for each token, in the lanes that are
-  // OnDiagonal. Packs g and g + 8 of the first chunk are row g of one factor
-  // and column g of another, those of the second row g + 8, and column g of a
-  // third.
+  // The products of a segment's chunks for each token, in the lanes that are
+  // OnDiagonal: of share lane / 4. Chunk g is row g of one factor and column g
+  // of the other.
   __device__ static void MultiplyChunks(const DotOperands& in, int segment,
-                                        float2 (&products)[kTokens]) {
-    const int lane = threadIdx.x % kWarp;
-    uint32_t w[4];
-    LoadTiles<4>(InTurn(in, segment, TilesSwapped(lane), in.row), w);
+                                        float (&products)[kTokens]) {
+    const int at = segment * kDotSweepPacks + threadIdx.x % kWarp;
+    const auto load = [&](const std::byte* pack) {
+      return *reinterpret_cast<const uint4*>(at < in.packs ? pack
+                                                           : in.zero_pack);
+    };
+    const uint4 row = load(in.row + at * kPackBytes);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      uint32_t v[4];
-      LoadTiles<4>(InTurn(in, segment, lane, in.Hidden(t, 0)), v);
-      float first[4] = {};
-      float second[4] = {};
-      MultiplyAdd(first, w, {v[0], v[1]}, T());
-      MultiplyAdd(second, w, {v[2], v[3]}, T());
-      products[t] = make_float2(Diagonal(first[0], first[1]),
-                                Diagonal(second[2], second[3]));
+      const float2 both = MultiplyChunk<T>(row, load(in.Hidden(t, at)));
+      products[t] = Diagonal(both.x, both.y);
     }
   }
 
@@ -120,25 +102,19 @@ struct WarpDot {
     return (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
   }
 
-  // Pack `i` of a segment, of a row, in the order of kAsBatch.
-  __device__ static const std::byte* InTurn(const DotOperands& in, int segment,
-                                            int i, const std::byte* row) {
-    const int end = DotChunks(in.packs) * kDotChunkPacks;
-    const int place = segment * kWarp + i;
-    int at = place + in.first_chunk * kDotChunkPacks;
-    if (at >= end) at -= end;
-    return place < end && at < in.packs ? row + at * kPackBytes : in.zero_pack;
-  }
-
-  // The sum of all that were added for a token, in all lanes.
+  // The sum of all that were added for a token, in all lanes; of shares as
+  // AddShares adds them up.
   __device__ float Sum(int token) const {
     return SumOverWarp(OnDiagonal() ? sums[token] : 0);
   }
 
   // Of the two columns that a lane holds, one is that of its row, lane / 4, in
   // every fourth lane: the first in even rows.
+  // With kAsBatch the last of the eight rows is none.
   __device__ static bool OnDiagonal() {
-    return threadIdx.x % 4 == threadIdx.x % kWarp / 8;
+    const int row = threadIdx.x % kWarp / 4;
+    return threadIdx.x % 4 == row / 2 &&
+           (kOrder == DotOrder::kFast || row < kDotShares);
   }
   __device__ static float Diagonal(float even_row, float odd_row) {
     return threadIdx.x / 4 % 2 == 0 ? even_row : odd_row;
@@ -148,7 +124,8 @@ struct WarpDot {
 // dots[t] = row · hidden_states[t], in all lanes.
 template <typename T, DotOrder kOrder, int kTokens>
 __device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
-  const int segments = DotSegments(in.packs);
+  const int segments =
+      (in.packs + kSegmentPacks<kOrder> - 1) / kSegmentPacks<kOrder>;
   WarpDot<T, kTokens, kOrder> dot;
 #pragma unroll(kTokens == 1 ? 4 : 2)
   for (int segment = 0; segment < segments; ++segment) dot.Add(in, segment);

@@ -1,0 +1,73 @@
+// The order in which kernels add up the product of a row of weights with hidden
+// states where a token is to get the same bits from all of them. It is that in
+// which whole rows are multiplied fastest.
+//
+// A row comes in chunks of kDotChunkPacks packs. A chunk gives two tensor-core
+// products, of words 0 and 2 of each pack and of words 1 and 3, which are added
+// to each other. Chunk c belongs to share c % kDotShares, and each share adds
+// up its chunks one after the other. AddShares() adds up the shares.
+#ifndef SPARSE_FFN_KERNELS_CUDA_DOT_ORDER_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_DOT_ORDER_CUH_
+
+#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/tensor_core.cuh"
+
+namespace sparse_ffn::cuda {
+
+constexpr int kDotShares = 7;
+constexpr int kDotChunkPacks = 4;
+constexpr int kDotChunkBytes = kDotChunkPacks * kPackBytes;
+// Chunks of all shares.
+constexpr int kDotSweepPacks = kDotShares * kDotChunkPacks;
+constexpr int kDotSweepBytes = kDotSweepPacks * kPackBytes;
+
+// The products of a chunk of eight rows with eight columns, by one warp. A lane
+// gives pack lane % 4 of the chunk of row lane / 4, and of that column; it
+// receives row lane / 4 at columns 2 (lane % 4) and the next.
+template <typename T>
+__device__ float2 MultiplyChunk(const uint4& row, const uint4& column) {
+  // Words 0 and 2 of the pack are a part of row lane / 4 of a factor, the
+  // others of row lane / 4 + 8. Each of the two belongs to another product, of
+  // which half counts.
+  const uint32_t rows[4] = {row.x, row.y, row.z, row.w};
+  float upper[4] = {};
+  float lower[4] = {};
+  MultiplyAdd(upper, rows, {column.x, column.z}, T());
+  MultiplyAdd(lower, rows, {column.y, column.w}, T());
+  return make_float2(upper[0] + lower[2], upper[1] + lower[3]);
+}
+
+// The same of sixteen rows: a lane gives packs of rows lane / 4 and lane / 4 +
+// 8, and adds what it receives of both, as MultiplyAdd does.
+template <typename T>
+__device__ void AddChunk(const uint4& low_row, const uint4& high_row,
+                         const uint4& column, float (&sums)[4]) {
+  float even[4] = {};
+  float odd[4] = {};
+  MultiplyAdd(even, {low_row.x, high_row.x, low_row.z, high_row.z},
+              {column.x, column.z}, T());
+  MultiplyAdd(odd, {low_row.y, high_row.y, low_row.w, high_row.w},
+              {column.y, column.w}, T());
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sums[i] += even[i] + odd[i];
+}
+
+// share(i): the sum of share i.
+template <typename F>
+__device__ float AddShares(F&& share) {
+  const float left = (share(0) + share(1)) + (share(4) + share(5));
+  return left + ((share(2) + share(3)) + share(6));
+}
+
+// The same of the shares of lanes 0 to 6 of eight, 0 in the last one; in all of
+// them.
+__device__ inline float AddShareLanes(float share) {
+  share += __shfl_xor_sync(kAllLanes, share, 1);
+  share += __shfl_xor_sync(kAllLanes, share, 4);
+  share += __shfl_xor_sync(kAllLanes, share, 2);
+  return share;
+}
+
+}  // namespace sparse_ffn::cuda
+
+#endif  // SPARSE_FFN_KERNELS_CUDA_DOT_ORDER_CUH_
