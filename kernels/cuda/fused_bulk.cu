@@ -40,7 +40,8 @@ struct Form {
   static constexpr int kGateWarps = kShares ? 4
                                     : kSmall || (kTokens == 2 && kPacks <= 4)
                                         ? 8
-                                        : 6;
+                                    : kTokens == 2 ? 7
+                                                   : 6;
   static constexpr int kThreads = (kFirstGateWarp + kGateWarps) * kWarp;
   static constexpr int kSharedBytes = (kShares ? 110 : 220) << 10;
 };
