@@ -1,6 +1,7 @@
 // Products of some rows of a weight matrix with the hidden states of a batch,
 // by one block: both stream through a ring in shared memory, a chunk or two of
-// columns at a time, and the warps share each chunk's columns and rows.
+// columns at a time, and the warps share each chunk's columns and rows. In
+// order a chunk is a sweep of dot_order.cuh.
 #ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_BATCH_PRODUCTS_CUH_
 
@@ -15,15 +16,14 @@ namespace sparse_ffn::cuda {
 
 // How a block divides its work: rows come in tiles of 16.
 template <int kTheRowTiles, int kTheRowWarps, int kTheColumnWarps,
-          int kTheRingBytes, bool kIsInOrder = false>
+          int kTheRingBytes>
 struct BatchShape {
   static constexpr int kRowTiles = kTheRowTiles;
   static constexpr int kRowWarps = kTheRowWarps;        // That share the rows,
   static constexpr int kColumnWarps = kTheColumnWarps;  // and the columns.
   static constexpr int kRingBytes = kTheRingBytes;      // At most.
   // In the order of dot_order.cuh: each column warp has a share.
-  static constexpr bool kInOrder = kIsInOrder;
-  static_assert(!kInOrder || kColumnWarps == kDotShares);
+  static constexpr bool kInOrder = kColumnWarps == kDotShares;
 };
 
 // All functions by all threads of the block. S: a BatchShape; tokens come in
@@ -38,27 +38,22 @@ class BatchProducts {
   using Products = float[kRows][kTokens + (kTokens == 8 ? 0 : 8)];
 
  private:
-  // Of a chunk, and of a warp: those of one tensor-core product, or two.
+  // Of a chunk, of a warp: in order two tensor-core products, else one.
   static constexpr int kWarpPacks = S::kInOrder ? kDotChunkPacks : 2;
   static constexpr int kChunkPacks = S::kColumnWarps * kWarpPacks;
   static constexpr int kColumns = kChunkPacks * kPack;  // Of a chunk.
-  static constexpr int kHalf = kColumns / 2;  // A warp's packs: one of each.
+  // MultiplyFast: from a warp's one pack to its other.
+  static constexpr int kHalf = kColumns / 2;
   // Of a warp, most.
   static constexpr int kRowTiles =
       (S::kRowTiles + S::kRowWarps - 1) / S::kRowWarps;
   static constexpr int kStageRows = kRows + kTokens;
+  // Padded, so that eight rows side by side fall on different banks, or in
+  // order chunks of two.
   template <int kChunks>
-  static constexpr int kPackedBytes = kChunks* kColumns * 2;
-  // Padded, so that rows read at once fall on different banks: eight with a
-  // pack each, or in order two with a chunk of dot_order.cuh.
-  static constexpr int kBankBytes = 32 * 4;  // Of all banks.
-  template <int kChunks>
-  static constexpr int kRowBytes = kPackedBytes<kChunks> +
-                                   (S::kInOrder
-                                        ? (kBankBytes + kDotChunkBytes -
-                                           kPackedBytes<kChunks> % kBankBytes) %
-                                              kBankBytes
-                                        : kPackBytes);
+  static constexpr int kRowBytes = S::kInOrder
+                                       ? DotRowStride(2 * kColumns * kChunks)
+                                       : 2 * kColumns* kChunks + kPackBytes;
   // Of a stage of the ring: two, for copies of 512 bytes, unless one has as
   // many or there is no room for three such stages.
   static constexpr int kStageChunks =
@@ -77,6 +72,7 @@ class BatchProducts {
   static constexpr int kAhead = kStages - 1;  // Steps that copies run ahead.
   static constexpr int kParts = (S::kColumnWarps + 1) / 2;
   static_assert(kStages >= 3);
+  static_assert(S::kInOrder || S::kRowTiles % S::kRowWarps == 0);
 
  public:
   union Shared {
@@ -156,8 +152,8 @@ class BatchProducts {
   __device__ int Steps() const {
     return max((Chunks() + kStageChunks - 1) / kStageChunks, kAhead);
   }
-  // Blocks start at different columns, so that not all of them read the same
-  // hidden states at once.
+  // Blocks start at different columns, except in order, so that not all of them
+  // read the same hidden states at once.
   __device__ int FirstColumn(int chunk) const {
     const int chunks = Chunks();
     if (chunk >= chunks) return hidden_size_;
@@ -280,7 +276,8 @@ __device__ void BatchProducts<T, S, kTokenTiles>::MultiplyInOrder(
 }
 
 // Each warp has a sum of every product, over its own columns: odd warps hand
-// theirs to even ones, whose sums are then added up. In the order of AddShares.
+// theirs to even ones, whose sums are then added up. With kDotShares column
+// warps that is the order of AddShares.
 template <typename T, typename S, int kTokenTiles>
 __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
   const int warp = threadIdx.x / 32 % S::kColumnWarps;
@@ -293,6 +290,7 @@ __device__ void BatchProducts<T, S, kTokenTiles>::AddUp(const Sums& sums) {
       for (int i = 0; i < 2 * kRowTiles * kTokenTiles; ++i) {
         const int tile = i / 2 / kTokenTiles;
         const int t = i / 2 % kTokenTiles;
+        // The last row warp may have a tile less.
         if (S::kInOrder && WarpRow() + tile * 16 >= count_) break;
         auto* at = reinterpret_cast<float2*>(
             &part[first_row + tile * 16 + i % 2 * 8][t * 8 + first_token]);

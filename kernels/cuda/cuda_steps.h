@@ -119,7 +119,7 @@ class CudaSteps {
   absl::Status Select(int tokens, int output_size);
   absl::Status OneTokenUp(const CudaLayer& layer) const;
   void* GatedLow() const;
-  // Whether steps 1 and 2 of FusedBatch, where not in order, stream whole rows.
+  // Whether steps 1 and 2 of FusedBatch stream whole rows.
   static bool StreamsRows(const CudaModel& model, int tokens);
   // Step 3 of FusedBatch where UsesOrderedBatch.
   absl::Status OrderedDown(const CudaLayer& layer, int tokens) const;

@@ -90,12 +90,11 @@ bool CudaSteps::StreamsRows(const CudaModel& model, int tokens) {
 }
 
 bool CudaSteps::TakesFusedBatch(const CudaModel& model, int tokens) {
-  const bool ordered = UsesOrderedBatch(model);
-  return (!ordered && StreamsRows(model, tokens)) ||
+  return StreamsRows(model, tokens) ||
          FusedGatedUpTakes(model.device_traits, tokens,
                            static_cast<int>(model.config.hidden_size),
                            static_cast<int>(model.config.intermediate_size),
-                           ordered);
+                           UsesOrderedBatch(model));
 }
 
 FusedSumParams CudaSteps::SumParams(int tokens) const {

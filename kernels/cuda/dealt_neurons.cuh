@@ -13,7 +13,7 @@ __host__ __device__ inline int DealtTo(int neurons, int blocks, int block) {
 }
 
 // The most that a block has.
-inline int MostDealt(int neurons, int blocks) {
+__host__ __device__ inline int MostDealt(int neurons, int blocks) {
   return DealtTo(neurons, blocks, 0);
 }
 

@@ -1,6 +1,6 @@
 // The order in which kernels add up the product of a row of weights with hidden
-// states where a token is to get the same bits from all of them. It is that in
-// which whole rows are multiplied fastest.
+// states where a token is to get the same bits from all of them: the one that
+// suits fused_gated_up_rows.cu, the kernel for most batches.
 //
 // A row comes in chunks of kDotChunkPacks packs. A chunk gives two tensor-core
 // products, of words 0 and 2 of each pack and of words 1 and 3, which are added
@@ -14,12 +14,28 @@
 
 namespace sparse_ffn::cuda {
 
+// How the products of a row are added up.
+enum class DotOrder {
+  kFast,     // in any one order
+  kInOrder,  // in that one
+};
+
+// As many as leave two token tiles 16 warps with a copy and a sum warp.
 constexpr int kDotShares = 7;
 constexpr int kDotChunkPacks = 4;
 constexpr int kDotChunkBytes = kDotChunkPacks * kPackBytes;
-// Chunks of all shares.
+// A sweep: a chunk of each share, side by side.
 constexpr int kDotSweepPacks = kDotShares * kDotChunkPacks;
 constexpr int kDotSweepBytes = kDotSweepPacks * kPackBytes;
+
+// Of a row in shared memory: so long that chunks of two rows side by side fall
+// on different banks.
+__host__ __device__ constexpr int DotRowStride(int row_bytes) {
+  constexpr int kBankBytes = 32 * 4;  // Of all banks.
+  static_assert(2 * kDotChunkBytes == kBankBytes);
+  return row_bytes +
+         (kBankBytes + kDotChunkBytes - row_bytes % kBankBytes) % kBankBytes;
+}
 
 // The products of a chunk of eight rows with eight columns, by one warp. A lane
 // gives pack lane % 4 of the chunk of row lane / 4, and of that column; it
@@ -42,24 +58,29 @@ __device__ float2 MultiplyChunk(const uint4& row, const uint4& column) {
 template <typename T>
 __device__ void AddChunk(const uint4& low_row, const uint4& high_row,
                          const uint4& column, float (&sums)[4]) {
-  float even[4] = {};
-  float odd[4] = {};
-  MultiplyAdd(even, {low_row.x, high_row.x, low_row.z, high_row.z},
+  float upper[4] = {};
+  float lower[4] = {};
+  MultiplyAdd(upper, {low_row.x, high_row.x, low_row.z, high_row.z},
               {column.x, column.z}, T());
-  MultiplyAdd(odd, {low_row.y, high_row.y, low_row.w, high_row.w},
+  MultiplyAdd(lower, {low_row.y, high_row.y, low_row.w, high_row.w},
               {column.y, column.w}, T());
 #pragma unroll
-  for (int i = 0; i < 4; ++i) sums[i] += even[i] + odd[i];
+  for (int i = 0; i < 4; ++i) sums[i] += upper[i] + lower[i];
 }
 
-// share(i): the sum of share i.
+// share(i): the sum of share i. BatchProducts::AddUp and WarpDot::Sum add up in
+// this order without calling this: change all or none.
 template <typename F>
 __device__ float AddShares(F&& share) {
   const float left = (share(0) + share(1)) + (share(4) + share(5));
   return left + ((share(2) + share(3)) + share(6));
 }
 
-// The same of the shares of lanes 0 to 6 of eight, 0 in the last one; in all of
+// Lanes that add up shares.
+constexpr int kShareLanes = 8;
+static_assert(kDotShares <= kShareLanes);
+
+// The same of the shares of the first of them, 0 in the last one; in all of
 // them.
 __device__ inline float AddShareLanes(float share) {
   share += __shfl_xor_sync(kAllLanes, share, 1);

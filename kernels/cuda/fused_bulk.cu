@@ -128,7 +128,7 @@ auto DispatchPacks(int hidden_size, F&& f) {
 template <typename F>
 auto DispatchOrder(bool as_batch, F&& f) {
   if (as_batch) {
-    return f(std::integral_constant<DotOrder, DotOrder::kAsBatch>{});
+    return f(std::integral_constant<DotOrder, DotOrder::kInOrder>{});
   }
   return f(std::integral_constant<DotOrder, DotOrder::kFast>{});
 }

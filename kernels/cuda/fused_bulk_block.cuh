@@ -34,7 +34,7 @@ struct FusedBulkParams : FusedTokensParams {
   int early_rows;  // Most on their way before the hidden states.
 };
 
-// Rows of up_proj that the sum warps take at once with DotOrder::kAsBatch. Two
+// Rows of up_proj that the sum warps take at once with DotOrder::kInOrder. Two
 // made one token slower.
 template <int kTokens>
 constexpr int kUpRows = kTokens == 2 ? 2 : 1;

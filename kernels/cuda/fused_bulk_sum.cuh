@@ -33,11 +33,11 @@ __device__ void DotBySumWarps(const DotOperands& in, int turn,
 }
 
 // What this warp multiplies of a row of up_proj, to the bits of
-// DotOrder::kAsBatch: the sum warps share the segments.
+// DotOrder::kInOrder: the sum warps share the segments.
 template <typename T, int kTokens, int kPacks>
 __device__ void MultiplyUpRow(const DotOperands& in,
                               UpProducts<kTokens, kPacks>& products) {
-  using Dot = WarpDot<T, kTokens, DotOrder::kAsBatch>;
+  using Dot = WarpDot<T, kTokens, DotOrder::kInOrder>;
   constexpr int kWarpSegments = products.kWarpSegments;
   const int share = threadIdx.x % kWarp / 4;
   const int warp = threadIdx.x / kWarp;
@@ -59,11 +59,8 @@ __device__ void MultiplyUpRow(const DotOperands& in,
       }
     }
   }
+  __syncwarp();
 }
-
-// Lanes that add up the shares of a token.
-constexpr int kShareLanes = 8;
-static_assert(kDotShares <= kShareLanes);
 
 // The sum of those of `token`, in all of its kShareLanes lanes. `exists`: else
 // it is 0.
@@ -88,9 +85,9 @@ __device__ float AddUpProducts(const UpProducts<kTokens, kPacks>& products,
   return AddShareLanes(sum);
 }
 
-// As DotBySumWarps, to the bits of DotOrder::kAsBatch.
+// As DotBySumWarps, to the bits of DotOrder::kInOrder.
 template <typename T, int kTokens, int kPacks>
-__device__ void DotBySumWarpsAsBatch(const FusedBulkParams& p,
+__device__ void DotBySumWarpsInOrder(const FusedBulkParams& p,
                                      const DotOperands& in, int turn,
                                      float (&dots)[kTokens]) {
   auto& products = Block<kTokens>::template Products<kPacks>(p)[turn];
@@ -120,11 +117,11 @@ __device__ bool AwaitUpRow(const RingPlace& place, float (&scores)[kTokens]) {
 }
 
 // The scores and up products of the next two neurons, from `place` on, to the
-// bits of DotOrder::kAsBatch: the products of two rows are added up side by
+// bits of DotOrder::kInOrder: the products of two rows are added up side by
 // side. Returns how many there were. The slots of their up rows are free then;
 // the caller moves on.
 template <typename T, int kTokens, int kPacks>
-__device__ int DotTwoBySumWarpsAsBatch(const FusedBulkParams& p,
+__device__ int DotTwoBySumWarpsInOrder(const FusedBulkParams& p,
                                        RingPlace place, int turn,
                                        float (&scores)[2][kTokens],
                                        float (&dots)[2][kTokens]) {
@@ -237,11 +234,11 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
   };
   Wait(&head.hidden_full, 0);
   for (int turn = 0;; turn ^= 1) {
-    if constexpr (kOrder == DotOrder::kAsBatch && kUpRows<kTokens> == 2) {
+    if constexpr (kOrder == DotOrder::kInOrder && kUpRows<kTokens> == 2) {
       float h[2][kTokens];
       float up[2][kTokens];
       const int count =
-          DotTwoBySumWarpsAsBatch<T, kTokens, kPacks>(p, place, turn, h, up);
+          DotTwoBySumWarpsInOrder<T, kTokens, kPacks>(p, place, turn, h, up);
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         if (n < count) {
@@ -255,8 +252,8 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
       float up[kTokens];
       if (!AwaitUpRow(place, h)) break;
       const DotOperands operands = Block<kTokens>::Operands(p, row());
-      if constexpr (kOrder == DotOrder::kAsBatch) {
-        DotBySumWarpsAsBatch<T, kTokens, kPacks>(p, operands, turn, up);
+      if constexpr (kOrder == DotOrder::kInOrder) {
+        DotBySumWarpsInOrder<T, kTokens, kPacks>(p, operands, turn, up);
       } else {
         DotBySumWarps<T, kTokens, kPacks>(operands, turn, up);
       }

@@ -10,6 +10,7 @@
 #include "kernels/cuda/dealt_neurons.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/dot_order.cuh"
 #include "kernels/cuda/split_gated.cuh"
 
 namespace sparse_ffn::cuda {
@@ -37,8 +38,8 @@ struct RowList {
   }
 };
 
-// kOrdered: with block_counts.
-template <typename T, typename S, int kTokenTiles, bool kOrdered>
+// With block_counts where S is in order.
+template <typename T, typename S, int kTokenTiles>
 class Block {
   using Batch = BatchProducts<T, S, kTokenTiles>;
   static constexpr int kRows = Batch::kRows;
@@ -46,7 +47,6 @@ class Block {
 
  public:
   static constexpr int kThreads = Batch::kThreads;
-  static_assert(kOrdered == S::kInOrder);
 
   struct Shared {
     typename Batch::Shared batch;
@@ -77,7 +77,7 @@ class Block {
       Gate(products, active);
       Store(products);
     }
-    if constexpr (kOrdered) {
+    if constexpr (S::kInOrder) {
       if (threadIdx.x == 0) p_.block_counts[blockIdx.x] = stored_;
     }
     __syncthreads();
@@ -149,7 +149,7 @@ class Block {
   }
 
   __device__ void Store(const typename Batch::Products& products) {
-    if constexpr (kOrdered) {
+    if constexpr (S::kInOrder) {
       StoreInOrder(products);
     } else {
       StoreAnywhere(products);
@@ -218,11 +218,9 @@ template <typename T, int kRowTiles, int kTokenTiles, int kRingBytes,
           bool kOrdered>
 using BlockOf = std::conditional_t<
     kTokenTiles == 1 && !kOrdered,
-    Block<T, BatchShape<kRowTiles, 1, 16, kRingBytes>, kTokenTiles, kOrdered>,
-    Block<T,
-          BatchShape<kRowTiles, 2, kOrdered ? kDotShares : 8, kRingBytes,
-                     kOrdered>,
-          kTokenTiles, kOrdered>>;
+    Block<T, BatchShape<kRowTiles, 1, 16, kRingBytes>, kTokenTiles>,
+    Block<T, BatchShape<kRowTiles, 2, kOrdered ? kDotShares : 8, kRingBytes>,
+          kTokenTiles>>;
 
 // Calls f with the block for `rows` neurons, as a Kind. All of them at once
 // where they fit, so that the hidden states are read but twice.
@@ -240,6 +238,7 @@ cudaError_t DispatchBlock(Element element, int rows,
     if (rows <= 96) {
       return f(Kind<BlockOf<T, 6, kTokenTiles, kRingBytes, kOrdered>>());
     }
+    // As many as registers hold, and in order as leave three stages.
     constexpr int kMost = kTokenTiles == 1 || kOrdered ? 7 : 8;
     return f(Kind<BlockOf<T, kMost, kTokenTiles, kRingBytes, kOrdered>>());
   });

@@ -60,6 +60,7 @@ template <typename F>
 cudaError_t DispatchForm(int tokens, int hidden_size, bool ordered, F&& f) {
   const int chunks = (2 * hidden_size + kDotSweepBytes - 1) / kDotSweepBytes;
   const auto with_shape = [&](auto shape) {
+    // Into which each share of dot_order.cuh is split.
     constexpr int kParts = decltype(shape)::kShares / kDotShares;
     const auto with_chunks = [&](auto form) {
       constexpr int kChunks = (kChunkForms[form] + kParts - 1) / kParts;
@@ -81,18 +82,11 @@ cudaError_t DispatchForm(int tokens, int hidden_size, bool ordered, F&& f) {
                  : with_shape(RowsShape<1, 2 * kDotShares>());
 }
 
-// Padded, so that chunks of two rows side by side fall on different banks.
-int RowStride(int hidden_size) {
-  constexpr int kBankBytes = 32 * 4;  // Of all banks.
-  static_assert(2 * kDotChunkBytes == kBankBytes);
-  return (2 * hidden_size + kBankBytes - 1) / kBankBytes * kBankBytes +
-         kDotChunkBytes;
-}
-
 template <typename S>
 int Stages(Device device, int hidden_size, int most_rows) {
   const int bytes = device.shared_bytes - StagesAt<S>(most_rows);
-  return std::min(bytes / (kTileRows * RowStride(hidden_size)), kMaxStages);
+  return std::min(bytes / (kTileRows * DotRowStride(2 * hidden_size)),
+                  kMaxStages);
 }
 
 }  // namespace
@@ -106,6 +100,7 @@ bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
       rows > kMaxRows) {
     return false;
   }
+  // In order and not: one limit for both.
   bool fits = true;
   for (bool ordered : {false, true}) {
     DispatchForm(
@@ -134,7 +129,7 @@ cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
                                    cudaStream_t stream) {
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
   const int most_rows = MostDealt(params.intermediate_size, blocks);
-  const int stride = RowStride(params.hidden_size);
+  const int stride = DotRowStride(2 * params.hidden_size);
   return DispatchForm(
       params.tokens, params.hidden_size, params.block_counts != nullptr,
       [&](auto shape, auto chunks) {

@@ -27,13 +27,14 @@ struct RowsShape {
   static_assert(kInOrder || kShares == 2 * kDotShares);
   // A chunk of each share.
   static constexpr int kSweepBytes = kShares * kDotChunkBytes;
-  // The dot warps come first. With the other two they leave a thread 128
-  // registers, or 168.
+  // The dot warps come first.
   static constexpr int kDotWarps = kTokenTiles * kShares;
   static constexpr int kDotThreads = kDotWarps * kWarp;
   static constexpr int kCopyWarp = kDotWarps;
   static constexpr int kSumWarp = kCopyWarp + 1;
   static constexpr int kThreads = (kSumWarp + 1) * kWarp;
+  // A multiprocessor's four parts have 512 for a lane each: 168 for one of
+  // three warps, 128 for one of four.
   static constexpr int kRegisters = kThreads <= 12 * kWarp ? 168 : 128;
 };
 

@@ -17,12 +17,14 @@ template <typename T, typename S, int kChunks>
 class DotWarp {
  public:
   __device__ DotWarp(const RowsBlock<S>& block, int warp)
-      : block_(block), share_(warp % S::kShares), tile_(warp / S::kShares) {}
+      : block_(block),
+        share_(warp % S::kShares),
+        token_tile_(warp / S::kShares) {}
 
   // When they are there.
   __device__ void LoadHidden() {
     const auto& p = block_.p;
-    const int token = tile_ * 8 + Group();
+    const int token = token_tile_ * 8 + Group();
     const int bytes = token < p.tokens ? p.row_bytes : 0;
     const auto* row = static_cast<const std::byte*>(p.hidden_states) +
                       static_cast<size_t>(token) * p.row_bytes + Offset(0);
@@ -45,13 +47,17 @@ class DotWarp {
       place.Advance(block_.p.stages);
       const int turn = tile % kTurns;
       Wait(&head.summed[turn], (tile / kTurns + 1) % 2);
-      head.sums[turn][tile_][share_][Lane()] = sums;
+      head.sums[turn][token_tile_][share_][Lane()] = sums;
       __syncwarp();
       TellDotted<S>(turn);
     }
   }
 
  private:
+  // Chunks at once: each takes some twelve registers.
+  static constexpr int kAtOnce =
+      std::clamp((S::kRegisters - 4 * kChunks - 16) / 12, 2, 6);
+
   // Where this lane's pack of chunk `c` of the share begins in a row.
   __device__ int Offset(int c) const {
     return c * S::kSweepBytes + share_ * kDotChunkBytes + Pair() * kPackBytes;
@@ -113,14 +119,10 @@ class DotWarp {
     return make_float2(upper[0] + lower[2], upper[1] + lower[3]);
   }
 
-  // Each takes some twelve registers.
-  static constexpr int kAtOnce =
-      std::clamp((S::kRegisters - 4 * kChunks - 16) / 12, 2, 6);
-
   const RowsBlock<S>& block_;
   const int share_;
-  const int tile_;         // Of tokens.
-  uint4 hidden_[kChunks];  // Of token `group` of the tile.
+  const int token_tile_;
+  uint4 hidden_[kChunks];  // Of token `group` of that tile.
 };
 
 }  // namespace sparse_ffn::cuda

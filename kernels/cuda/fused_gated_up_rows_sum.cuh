@@ -61,14 +61,16 @@ class SumWarp {
     }
     Store(tile);
     Count();
-    if (InOrder() && Lane() == 0) {
+    if (StoresInOrder() && Lane() == 0) {
       block_.p.block_counts[blockIdx.x] = stored_ - First();
     }
   }
 
  private:
   // With block_counts h goes to places dealt out beforehand.
-  __device__ bool InOrder() const { return block_.p.block_counts != nullptr; }
+  __device__ bool StoresInOrder() const {
+    return block_.p.block_counts != nullptr;
+  }
   __device__ int First() const {
     return DealtBefore(block_.p.intermediate_size, static_cast<int>(gridDim.x),
                        static_cast<int>(blockIdx.x));
@@ -145,7 +147,7 @@ class SumWarp {
     }
     tile.first = first;
     tile.rows = TileRows::Where(matters);
-    if (InOrder()) {
+    if (StoresInOrder()) {
       tile.at = stored_;
       stored_ += tile.rows.count();
     } else if (Lane() == 0 && tile.rows.count() != 0) {
@@ -164,7 +166,7 @@ class SumWarp {
       p.gated_list[place] =
           DealtNeuron(block_.head.active[tile.first + Group()]);
     }
-    if (InOrder()) {
+    if (StoresInOrder()) {
 #pragma unroll
       for (int i = 0; i < kSums; ++i) {
         if (TokenOf(i) >= p.tokens) continue;
@@ -200,7 +202,7 @@ class SumWarp {
 
   const RowsBlock<S>& block_;
   int count_ = 0;  // Of active rows.
-  int stored_;     // In order: the next place.
+  int stored_;     // Where StoresInOrder: the next place.
   int token_counts_[kSums] = {};
 };
 

@@ -222,13 +222,13 @@ cudaError_t PrepareSparseDownBatch(Element element);
 cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
                                   cudaStream_t stream);
 
-// Step 3 after either with block_counts: leaves parts that
-// LaunchFusedSum, with one group, adds up to the bits that a token gets from
-// LaunchFusedBulk with as_batch.
+// Step 3 after LaunchFusedGatedUp or LaunchFusedGatedUpRows with block_counts:
+// leaves parts that LaunchFusedSum, with one group, adds up to the bits that a
+// token gets from LaunchFusedBulk with as_batch.
 struct OrderedDownParams {
   const void* down_proj;    // [n, hidden], transposed from the checkpoint
   const int* block_counts;  // [blocks]
-  const int* list;          // [n], as LaunchFusedGatedUp left it; all is read
+  const int* list;          // [n], as that launch left it; all is read
   const float* gated;       // [tokens, n], likewise
   float* parts;     // [SumGroups(), tokens, part_stride], 16-byte aligned
   int blocks;       // FusedBlocks()

@@ -11,82 +11,13 @@
 #include <cstddef>
 
 #include "kernels/cuda/bulk_copy.cuh"
-#include "kernels/cuda/dealt_neurons.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
-#include "kernels/cuda/named_barrier.cuh"
+#include "kernels/cuda/step3_ordered_block.cuh"
+#include "kernels/cuda/step3_ordered_stages.cuh"
 
 namespace sparse_ffn::cuda {
 namespace {
-
-constexpr int kSumWarps = 16;
-constexpr int kSumThreads = kSumWarps * kWarp;
-constexpr int kCopyWarps = 4;  // The last ones.
-constexpr int kThreads = kSumThreads + kCopyWarps * kWarp;
-// Stages have as many rows as a block has of the fused launch, or parts of
-// those, and follow each other in the ring.
-constexpr int kLaneRows = 2;  // Of a stage, most.
-constexpr int kStageRows = kLaneRows * kWarp;
-constexpr int kRingRows = 192;
-constexpr int kStages = 8;  // In the ring at once.
-constexpr int kTileColumns = 2 * kWarp * kPack;
-constexpr int kRowBytes = kTileColumns * 2;
-// Each stage has a barrier, at which sum warps tell that they have left it.
-constexpr int kFirstStageBarrier = 1;
-static_assert(kFirstStageBarrier + kStages <= kHardwareBarriers);
-static_assert(kStageRows % kCopyWarps == 0);
-
-// How the sum warps share so many tokens, and a tile.
-template <int kTokens>
-struct Shares {
-  static constexpr int kWarpTokens = std::max(kTokens / kSumWarps, 1);
-  static constexpr int kTokenWarps = std::max(kSumWarps / kTokens, 1);
-  // Of a lane: columns kPack * kWarp apart.
-  static constexpr int kPacks = kTileColumns / kPack / kWarp / kTokenWarps;
-  static_assert(kPacks >= 1);
-};
-
-// The rows of down_proj in a stage: of gated neurons side by side.
-struct alignas(16) StageRows {
-  int first;   // Of them all, in the list and in `gated`,
-  int neuron;  // and where its number is among those of the group.
-  int before;  // Rows of earlier stages.
-  short count;
-  short is_last;  // Of their block of the fused launch.
-};
-
-// A row that is active for a token.
-struct alignas(8) ActiveRow {
-  float h;
-  int at;  // In Shared.
-};
-constexpr int kMostAtOnce = 4;  // Active rows that a warp reads at once.
-
-// In shared memory; the StageRows and the numbers of the neurons follow it.
-template <int kTokens>
-struct Shared {
-  std::byte rows[kRingRows][kRowBytes];
-  uint4 zero_row[kRowBytes / sizeof(uint4)];
-  // With one more round of rows of zeros.
-  alignas(16) ActiveRow
-      active[kSumWarps][Shares<kTokens>::kWarpTokens][kStageRows + kMostAtOnce];
-  uint64_t full[kStages];
-  int stages;
-  int group_rows;  // Of all of them.
-};
-
-// Of a group.
-struct GroupSize {
-  int blocks;   // Of the fused launch, most.
-  int neurons;  // Of each of those, most.
-
-  __host__ __device__ GroupSize(int all_neurons, int all_blocks, int groups)
-      : blocks((all_blocks + groups - 1) / groups),
-        neurons((all_neurons + all_blocks - 1) / all_blocks) {}
-  __host__ __device__ int MostStages() const {
-    return blocks * ((neurons + kStageRows - 1) / kStageRows);
-  }
-};
 
 #if __CUDA_ARCH__ >= 900
 
@@ -96,32 +27,23 @@ class Block {
   using S = Shares<kTokens>;
 
  public:
-  __device__ Block(const OrderedDownParams& p, Shared<kTokens>* shared)
-      : p_(p),
-        size_(p.intermediate_size, p.blocks, static_cast<int>(gridDim.y)),
-        shared_(*shared),
-        stage_rows_(reinterpret_cast<StageRows*>(shared + 1)),
-        neurons_(reinterpret_cast<int*>(stage_rows_ + size_.MostStages())) {}
+  __device__ Block(const OrderedDownParams& p, DownShared<kTokens>* shared)
+      : p_(p), shared_(*shared), stage_rows_(p, shared + 1) {}
 
   __device__ void Run() {
     AllowSuccessor();
     const int thread = static_cast<int>(threadIdx.x);
     if (thread < kStages) {
-      InitBarrier(&shared_.full[thread], kStageRows);
+      InitBarrier(&shared_.full[thread], kMostStageRows);
       PublishBarriers();
     }
     if (thread < kRowBytes / static_cast<int>(sizeof(uint4))) {
       shared_.zero_row[thread] = make_uint4(0, 0, 0, 0);
     }
-    // These wait for the kernel before.
-    if (Warp() < kLastWarp) {
-      LoadNeurons();
-    } else {
-      MakeStages();
-    }
+    stage_rows_.Make(&shared_.stages, &shared_.group_rows);
     __syncthreads();
     stages_ = shared_.stages;
-    if (Warp() < kSumWarps) {
+    if (Warp() < kDownSumWarps) {
       AddUp();
       Store();
     } else {
@@ -134,7 +56,7 @@ class Block {
   // first is soon there.
   static constexpr int kAhead = 2;
   static constexpr int kAtOnce = S::kWarpTokens == 1 ? kMostAtOnce : 2;
-  static constexpr int kLastWarp = kThreads / kWarp - 1;
+  static constexpr int kRing = kRingRows<kTokens>;
 
   using Sums = float[S::kPacks][kPack];
   using Gated = float[S::kWarpTokens][kLaneRows];
@@ -151,91 +73,10 @@ class Block {
     return (pack * kWarp + Lane()) * kPack;
   }
 
-  // Blocks of the fused launch in the group,
-  __device__ int Blocks() const {
-    return DealtTo(p_.blocks, static_cast<int>(gridDim.y),
-                   static_cast<int>(blockIdx.y));
-  }
-  // the i-th,
-  __device__ static int FusedBlock(int i) {
-    return static_cast<int>(blockIdx.y) + i * static_cast<int>(gridDim.y);
-  }
-  // and its first neuron in the list.
-  __device__ int FirstOf(int i) const {
-    return DealtBefore(p_.intermediate_size, p_.blocks, FusedBlock(i));
-  }
-
-  // The numbers of all neurons that may be gated, before it is known how many
-  // are. By all warps but the last.
-  __device__ void LoadNeurons() {
-    const int blocks = Blocks();
-    int i = Warp();
-    int first = FirstOf(i);
-    AwaitPredecessor();
-    for (; i < blocks; i += kLastWarp, first = FirstOf(i)) {
-      const int all = DealtTo(p_.intermediate_size, p_.blocks, FusedBlock(i));
-      int* numbers = neurons_ + i * size_.neurons;
-      constexpr int kLoads = 4;  // In flight at once.
-      for (int at = Lane(); at < all; at += kLoads * kWarp) {
-        int loaded[kLoads];
-#pragma unroll
-        for (int k = 0; k < kLoads; ++k) {
-          loaded[k] =
-              at + k * kWarp < all ? p_.list[first + at + k * kWarp] : 0;
-        }
-#pragma unroll
-        for (int k = 0; k < kLoads; ++k) {
-          if (at + k * kWarp < all) numbers[at + k * kWarp] = loaded[k];
-        }
-      }
-    }
-  }
-
-  // By the last warp.
-  __device__ void MakeStages() {
-    const int blocks = Blocks();
-    int i = Lane();
-    int first = FirstOf(i);
-    AwaitPredecessor();
-    int stages = 0;
-    int rows = 0;
-    for (int done = 0; done < blocks;
-         done += kWarp, i += kWarp, first = FirstOf(i)) {
-      const int count = i < blocks ? p_.block_counts[FusedBlock(i)] : 0;
-      const int parts = (count + kStageRows - 1) / kStageRows;
-      // Both sums at once.
-      constexpr int kBits = 16;
-      int sum = count | parts << kBits;
-#pragma unroll
-      for (int lanes = 1; lanes < kWarp; lanes *= 2) {
-        const int other = __shfl_up_sync(kAllLanes, sum, lanes);
-        if (Lane() >= lanes) sum += other;
-      }
-      const int before = rows + (sum & ((1 << kBits) - 1)) - count;
-      const int stage = stages + (sum >> kBits) - parts;
-      // All parts alike, so that none is short.
-      const int part = parts == 0 ? 0 : (count + parts - 1) / parts;
-      for (int k = 0; k < parts; ++k) {
-        const int at = k * part;
-        stage_rows_[stage + k] = {first + at, i * size_.neurons + at,
-                                  before + at,
-                                  static_cast<short>(min(part, count - at)),
-                                  static_cast<short>(k + 1 == parts)};
-      }
-      sum = __shfl_sync(kAllLanes, sum, kWarp - 1);
-      rows += sum & ((1 << kBits) - 1);
-      stages += sum >> kBits;
-    }
-    if (Lane() == 0) {
-      shared_.stages = stages;
-      shared_.group_rows = rows;
-    }
-  }
-
   // Whether stage i, of which so many rows come before, has to be left before
   // the ring has room for one that ends at row `end`, stage `last`.
   __device__ static bool IsInTheWay(int i, int before, int last, int end) {
-    return end - before > kRingRows || last - i >= kStages;
+    return end - before > kRing || last - i >= kStages;
   }
 
   __device__ void CopyRows() {
@@ -244,7 +85,7 @@ class Block {
       const int end = stage_rows_[i].before + stage_rows_[i].count;
       for (; IsInTheWay(oldest, stage_rows_[oldest].before, i, end); ++oldest) {
         __syncwarp();
-        WaitAt<kThreads>(kFirstStageBarrier + oldest % kStages);
+        WaitAt<kDownThreads>(kFirstStageBarrier + oldest % kStages);
       }
       if (i >= kAhead) AwaitStage(i - kAhead);
       CopyStage(i);
@@ -252,8 +93,8 @@ class Block {
   }
   // This warp's share, a row a lane.
   __device__ void CopyStage(int i) {
-    const int row = Lane() * kCopyWarps + Warp() - kSumWarps;
-    if (row >= kStageRows) return;
+    const int row = Lane() * kDownCopyWarps + Warp() - kDownSumWarps;
+    if (row >= kMostStageRows) return;
     uint64_t* full = &shared_.full[i % kStages];
     const StageRows rows = stage_rows_[i];
     if (row >= rows.count) {
@@ -263,9 +104,9 @@ class Block {
     const int column = blockIdx.x * kTileColumns;
     const T* from =
         static_cast<const T*>(p_.down_proj) +
-        static_cast<size_t>(neurons_[rows.neuron + row]) * p_.hidden_size +
+        static_cast<size_t>(stage_rows_.Neuron(rows, row)) * p_.hidden_size +
         column;
-    CopyBulk(shared_.rows[(rows.before + row) % kRingRows], from,
+    CopyBulk(shared_.rows[(rows.before + row) % kRing], from,
              min(kTileColumns, p_.hidden_size - column) * 2, full);
   }
   __device__ void AwaitStage(int i) {
@@ -288,7 +129,7 @@ class Block {
       }
       __syncwarp();
       if (IsInTheWay(i, rows.before, stages_ - 1, shared_.group_rows)) {
-        ArriveAt<kThreads>(kFirstStageBarrier + i % kStages);
+        ArriveAt<kDownThreads>(kFirstStageBarrier + i % kStages);
       }
     }
   }
@@ -324,7 +165,7 @@ class Block {
         const float h = gated[k][r];
         const unsigned active = __ballot_sync(kAllLanes, h != 0);  // Or NaN.
         if (h != 0) {
-          const int row = (rows.before + r * kWarp + Lane()) % kRingRows;
+          const int row = (rows.before + r * kWarp + Lane()) % kRing;
           list[count + __popc(active & ((1u << Lane()) - 1))] = {
               h, Place(shared_.rows[row])};
         }
@@ -404,10 +245,8 @@ class Block {
   }
 
   const OrderedDownParams& p_;
-  const GroupSize size_;
-  Shared<kTokens>& shared_;
-  StageRows* const stage_rows_;
-  int* const neurons_;  // Of each block of the group size_.neurons.
+  DownShared<kTokens>& shared_;
+  const GroupStages stage_rows_;
   int stages_ = 0;
   // Of this warp's tokens.
   Sums all_[S::kWarpTokens] = {};    // The group's blocks so far.
@@ -417,11 +256,11 @@ class Block {
 #endif  // __CUDA_ARCH__ >= 900
 
 template <typename T, int kTokens>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kDownThreads, 1)
     OrderedDown(const __grid_constant__ OrderedDownParams p) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) std::byte shared[];
-  Block<T, kTokens>(p, reinterpret_cast<Shared<kTokens>*>(shared)).Run();
+  Block<T, kTokens>(p, reinterpret_cast<DownShared<kTokens>*>(shared)).Run();
 #else
   __trap();  // Built for older devices alone, and run on a newer one.
 #endif
@@ -429,10 +268,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 template <int kTokens>
 int SharedBytes(int blocks, int groups, int intermediate_size) {
-  const GroupSize size(intermediate_size, blocks, groups);
-  return static_cast<int>(sizeof(Shared<kTokens>) +
-                          size.MostStages() * sizeof(StageRows) +
-                          size.blocks * size.neurons * sizeof(int));
+  return static_cast<int>(sizeof(DownShared<kTokens>) +
+                          GroupSize(intermediate_size, blocks, groups).Bytes());
 }
 
 }  // namespace
@@ -447,11 +284,17 @@ cudaError_t PrepareOrderedDown(Element element, Device device) {
 }
 
 bool OrderedDownTakes(Device device, int hidden_size, int intermediate_size) {
-  return device.dependent_launch && RowsAligned(hidden_size) &&
-         SharedBytes<kBatchFormTokens>(FusedBlocks(device, intermediate_size),
-                                       SumGroups(device.sm_count, hidden_size),
-                                       intermediate_size) <=
-             device.shared_bytes;
+  const int blocks = FusedBlocks(device, intermediate_size);
+  const int groups = SumGroups(device.sm_count, hidden_size);
+  bool fits = device.dependent_launch && RowsAligned(hidden_size) &&
+              MostDealt(blocks, groups) <= kWarp;
+  ForEachTokenTiles([&](auto token_tiles) {
+    fits = fits &&
+           SharedBytes<8 * token_tiles>(blocks, groups, intermediate_size) <=
+               device.shared_bytes;
+    return cudaSuccess;
+  });
+  return fits;
 }
 
 cudaError_t LaunchOrderedDown(const OrderedDownParams& params,
@@ -462,7 +305,7 @@ cudaError_t LaunchOrderedDown(const OrderedDownParams& params,
     return DispatchTokenTiles(params.tokens, [&](auto token_tiles) {
       return LaunchDependent(
           OrderedDown<decltype(zero), 8 * token_tiles>, dim3(tiles, groups),
-          kThreads,
+          kDownThreads,
           SharedBytes<8 * token_tiles>(params.blocks, groups,
                                        params.intermediate_size),
           params.device.dependent_launch, stream, params);

@@ -25,16 +25,10 @@ struct DotOperands {
   }
 };
 
-// How the products of a row are added up.
-enum class DotOrder {
-  kFast,     // in any one order
-  kAsBatch,  // in that of dot_order.cuh
-};
-
-// Packs of a row that are taken together.
+// Packs of a row that are taken together, a segment: in order a sweep.
 template <DotOrder kOrder>
 constexpr int kSegmentPacks =
-    kOrder == DotOrder::kAsBatch ? kDotSweepPacks : kWarp;
+    kOrder == DotOrder::kInOrder ? kDotSweepPacks : kWarp;
 
 // Some packs of the row make the rows of one factor, and the same packs of a
 // token the columns of the other: so the diagonal holds the products that
@@ -46,7 +40,7 @@ struct WarpDot {
 
   // Nothing is added for packs beyond the row.
   __device__ void Add(const DotOperands& in, int segment) {
-    if constexpr (kOrder == DotOrder::kAsBatch) {
+    if constexpr (kOrder == DotOrder::kInOrder) {
       float products[kTokens];
       MultiplyChunks(in, segment, products);
 #pragma unroll
@@ -79,9 +73,15 @@ struct WarpDot {
     }
   }
 
+  // The pack of a lane that LoadTiles is to give tiles 0, 2, 1, 3 of a segment.
+  __device__ static int TilesSwapped(int lane) {
+    return (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
+  }
+
   // The products of a segment's chunks for each token, in the lanes that are
   // OnDiagonal: of share lane / 4. Chunk g is row g of one factor and column g
-  // of the other.
+  // of the other. The chunk of the last four lanes is of the next segment, and
+  // not used.
   __device__ static void MultiplyChunks(const DotOperands& in, int segment,
                                         float (&products)[kTokens]) {
     const int at = segment * kDotSweepPacks + threadIdx.x % kWarp;
@@ -97,20 +97,15 @@ struct WarpDot {
     }
   }
 
-  // The pack of a lane that LoadTiles is to give tiles 0, 2, 1, 3 of a segment.
-  __device__ static int TilesSwapped(int lane) {
-    return (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
-  }
-
-  // The sum of all that were added for a token, in all lanes; of shares as
-  // AddShares adds them up.
+  // The sum of all that were added for a token, in all lanes. In order as
+  // AddShares: on the diagonal SumOverWarp meets rows 1, then 4, then 2 apart.
   __device__ float Sum(int token) const {
     return SumOverWarp(OnDiagonal() ? sums[token] : 0);
   }
 
   // Of the two columns that a lane holds, one is that of its row, lane / 4, in
   // every fourth lane: the first in even rows.
-  // With kAsBatch the last of the eight rows is none.
+  // In order the last of the eight rows is none.
   __device__ static bool OnDiagonal() {
     const int row = threadIdx.x % kWarp / 4;
     return threadIdx.x % 4 == row / 2 &&

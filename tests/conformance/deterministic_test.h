@@ -28,11 +28,11 @@ class DeterministicTest : public BackendTest {
             {512, 1000, DataType::kFloat16, Activation::kRelu, 0, 0.1}};
   }
 
-  // At the edges of the CUDA kernels' tiles: a last chunk and tile of columns
-  // that is not full, an odd number of chunks, fewer neurons than
-  // multiprocessors, more of them than a block takes at once, rows that one
-  // multiprocessor block fills. Under a sanitizer, where those kernels do not
-  // run, two small ones.
+  // At the edges of the CUDA kernels' tiles: a last chunk, sweep and tile of
+  // columns that is not full, fewer neurons than multiprocessors, more of them
+  // than a block takes at once, rows that fill the registers of the kernel that
+  // streams them, and a pack more. Under a sanitizer, where those kernels do
+  // not run, two small ones.
   static std::vector<TestLayerShape> EdgeShapes() {
     std::vector<TestLayerShape> shapes = {
         {1032, 11000, DataType::kBFloat16, Activation::kDRelu, 0, 0.1},
@@ -43,7 +43,10 @@ class DeterministicTest : public BackendTest {
         {8192, 300, DataType::kFloat16, Activation::kRelu, 0, 0.2},
         {3080, 400, DataType::kBFloat16, Activation::kFatRelu, 0.01F, 0.1},
         {4104, 300, DataType::kFloat16, Activation::kDRelu, 0, 0.2},
-        {5128, 300, DataType::kBFloat16, Activation::kRelu, 0, 0.2}};
+        {5128, 300, DataType::kBFloat16, Activation::kRelu, 0, 0.2},
+        {1568, 300, DataType::kBFloat16, Activation::kRelu, 0, 0.2},
+        {5152, 300, DataType::kFloat16, Activation::kRelu, 0, 0.2},
+        {5160, 300, DataType::kBFloat16, Activation::kRelu, 0, 0.2}};
     if (kSanitized) return {shapes[2], shapes[4]};
     return shapes;
   }
