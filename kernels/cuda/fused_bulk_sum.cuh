@@ -38,7 +38,7 @@ template <typename T, int kTokens, int kPacks>
 __device__ void MultiplyUpRow(const DotOperands& in,
                               UpProducts<kTokens, kPacks>& products) {
   using Dot = WarpDot<T, kTokens, DotOrder::kInOrder>;
-  constexpr int kWarpSegments = products.kWarpSegments;
+  constexpr int kWarpSegments = UpProducts<kTokens, kPacks>::kWarpSegments;
   const int share = threadIdx.x % kWarp / 4;
   const int warp = threadIdx.x / kWarp;
   // As many at once as registers hold.
@@ -72,9 +72,10 @@ __device__ float AddUpProducts(const UpProducts<kTokens, kPacks>& products,
   if (exists && share < kDotShares) {
     const auto* quads =
         reinterpret_cast<const float4*>(products.of[token][share]);
-    static_assert(products.kSegments % 4 == 0);
+    constexpr int kSegments = UpProducts<kTokens, kPacks>::kSegments;
+    static_assert(kSegments % 4 == 0);
 #pragma unroll
-    for (int q = 0; q < products.kSegments / 4; ++q) {
+    for (int q = 0; q < kSegments / 4; ++q) {
       const float4 quad = quads[q];
       sum += quad.x;
       sum += quad.y;

@@ -104,8 +104,8 @@ struct WarpDot {
   }
 
   // Of the two columns that a lane holds, one is that of its row, lane / 4, in
-  // every fourth lane: the first in even rows.
-  // In order the last of the eight rows is none.
+  // every fourth lane: the first in even rows. In order the last of the eight
+  // rows is none.
   __device__ static bool OnDiagonal() {
     const int row = threadIdx.x % kWarp / 4;
     return threadIdx.x % 4 == row / 2 &&
