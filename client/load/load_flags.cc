@@ -48,10 +48,10 @@ void AddShapeOptions(CLI::App* app, LoadFlags* flags) {
                   "Layer number, 'all' (in turn) or 'random'")
       ->capture_default_str();
   app->add_option("--dtype", flags->dtype,
-                  "Type on the wire: float32, float16 or bfloat16 (default: "
-                  "that of the server's weights)");
-  app->add_option("--execution", flags->execution,
-                  "Kernels: auto, sparse or dense")
+                  "Type on the wire (default: that of the server's weights)")
+      ->check(CLI::IsMember({"float32", "float16", "bfloat16"}));
+  app->add_option("--execution", flags->execution, "Kernels")
+      ->check(CLI::IsMember({"auto", "sparse", "dense"}))
       ->capture_default_str();
   app->add_option("--inputs", flags->inputs,
                   "Hidden states, .npy [rows, hidden_size] (default: random)");

@@ -171,8 +171,12 @@ absl::StatusOr<std::unique_ptr<FfnBackend>> NewCudaBackend(
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) {
-    return absl::UnavailableError(
-        absl::StrCat("no usable CUDA device: ", cudaGetErrorString(error)));
+    // The runtime says the same of a driver that is too old and of none.
+    const char* none = error == cudaErrorInsufficientDriver
+                           ? ", or no NVIDIA driver is installed"
+                           : "";
+    return absl::UnavailableError(absl::StrCat(
+        "no usable CUDA device: ", cudaGetErrorString(error), none));
   }
   if (device < 0 || device >= count) {
     return absl::UnavailableError(absl::StrCat(

@@ -44,6 +44,18 @@ class CommandLineTest(unittest.TestCase):
             with self.subTest(name, arguments=arguments):
                 self.expect_rejected(message, name, *arguments)
 
+    # No server is there: none is looked for.
+    def test_says_which_words_it_takes(self):
+        for arguments, message in (
+                (("--mode", "bulk"), "bulk not in {unary,stream}"),
+                (("--dtype", "int8"),
+                 "int8 not in {float32,float16,bfloat16}"),
+                (("--execution", "fused"),
+                 "fused not in {auto,sparse,dense}")):
+            with self.subTest(arguments=arguments):
+                self.expect_rejected(message, "sparse-ffn-load", "--target",
+                                     "127.0.0.1:1", *arguments)
+
     def test_says_what_is_missing(self):
         for name, arguments, message in (
                 ("sparse-ffn-client", (), "expected info, forward or check, "
