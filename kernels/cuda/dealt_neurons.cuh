@@ -26,6 +26,11 @@ __device__ inline int DealtNeuron(int i) {
 __device__ inline int DealtBefore(int neurons, int blocks, int block) {
   return block * (neurons / blocks) + min(block, neurons % blocks);
 }
+// And the blocks before this one.
+__device__ inline int DealtBefore(int neurons) {
+  return DealtBefore(neurons, static_cast<int>(gridDim.x),
+                     static_cast<int>(blockIdx.x));
+}
 
 }  // namespace sparse_ffn::cuda
 

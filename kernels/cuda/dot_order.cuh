@@ -37,20 +37,32 @@ __host__ __device__ constexpr int DotRowStride(int row_bytes) {
          (kBankBytes + kDotChunkBytes - row_bytes % kBankBytes) % kBankBytes;
 }
 
-// The products of a chunk of eight rows with eight columns, by one warp. A lane
-// gives pack lane % 4 of the chunk of row lane / 4, and of that column; it
-// receives row lane / 4 at columns 2 (lane % 4) and the next.
+// Adds the two products of chunks of eight rows with eight columns, by one
+// warp. A lane gives pack lane % 4 of the chunk of row lane / 4, and of that
+// column.
 template <typename T>
-__device__ float2 MultiplyChunk(const uint4& row, const uint4& column) {
+__device__ void AddChunkProducts(const uint4& row, const uint4& column,
+                                 float (&upper)[4], float (&lower)[4]) {
   // Words 0 and 2 of the pack are a part of row lane / 4 of a factor, the
   // others of row lane / 4 + 8. Each of the two belongs to another product, of
   // which half counts.
   const uint32_t rows[4] = {row.x, row.y, row.z, row.w};
-  float upper[4] = {};
-  float lower[4] = {};
   MultiplyAdd(upper, rows, {column.x, column.z}, T());
   MultiplyAdd(lower, rows, {column.y, column.w}, T());
+}
+// What they make of row lane / 4 at columns 2 (lane % 4) and the next.
+__device__ inline float2 ChunkSums(const float (&upper)[4],
+                                   const float (&lower)[4]) {
   return make_float2(upper[0] + lower[2], upper[1] + lower[3]);
+}
+
+// Those of one chunk.
+template <typename T>
+__device__ float2 MultiplyChunk(const uint4& row, const uint4& column) {
+  float upper[4] = {};
+  float lower[4] = {};
+  AddChunkProducts<T>(row, column, upper, lower);
+  return ChunkSums(upper, lower);
 }
 
 // The same of sixteen rows: a lane gives packs of rows lane / 4 and lane / 4 +

@@ -125,16 +125,9 @@ __device__ inline const std::byte* Row(const void* matrix,
 
 __device__ inline void SyncSumWarps() { WaitAt<kSumThreads>(1); }
 
-// A slot of the list ring is handed back to the list warp by all sum warps, at
-// a hardware barrier of its own.
-constexpr int kFirstListBarrier = 2;  // 1 is that of the sum warps.
-static_assert(kFirstListBarrier + kMaxListSlots <= kHardwareBarriers);
-__device__ inline void FreeListSlot(int slot) {
-  ArriveAt<kSumThreads + kWarp>(kFirstListBarrier + slot);
-}
-__device__ inline void AwaitFreeListSlot(int slot) {
-  WaitAt<kSumThreads + kWarp>(kFirstListBarrier + slot);
-}
+// A slot of the list ring is handed back to the list warp by all sum warps. 1
+// is their own.
+using ListBarriers = SlotBarriers<kSumThreads + kWarp, 2, kMaxListSlots>;
 
 #endif  // __CUDA_ARCH__ >= 900
 

@@ -41,7 +41,7 @@ struct ListOrders {
 
   __device__ void AwaitFree() const {
     if (!place.first_turn) {
-      AwaitFreeListSlot(place.slot);
+      ListBarriers::Await(place.slot);
     } else {
       Wait(&Block<kTokens>::head().list_empty[place.slot], 0);
     }
@@ -73,7 +73,7 @@ struct ListOrders {
       Arrive(&head.list_full[place.slot]);
       Arrive(&head.list_full[place.slot]);
     }
-    place.AwaitOthers(p.list_slots, AwaitFreeListSlot);
+    place.AwaitOthers(p.list_slots, ListBarriers::Await);
   }
 };
 

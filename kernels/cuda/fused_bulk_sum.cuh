@@ -135,7 +135,7 @@ __device__ int DotTwoBySumWarpsInOrder(const FusedBulkParams& p,
   for (int n = 0; n < 2; ++n) {
     if (n == count && AwaitUpRow(place, scores[n])) {
       MultiplyUpRow<T>(B::Operands(p, B::ListSlot(p, place.slot)), products[n]);
-      FreeListSlot(place.slot);
+      ListBarriers::Arrive(place.slot);
       place.Advance(p.list_slots);
       place.Advance(p.list_slots);
       ++count;
@@ -217,7 +217,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
   RingPlace place;
   const auto row = [&] { return Block<kTokens>::ListSlot(p, place.slot); };
   const auto release = [&] {
-    FreeListSlot(place.slot);
+    ListBarriers::Arrive(place.slot);
     place.Advance(p.list_slots);
   };
   // The down row at `place`, times the up products and the scores in h.

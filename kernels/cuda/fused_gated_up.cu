@@ -176,9 +176,7 @@ class Block {
 
   __device__ void StoreInOrder(const typename Batch::Products& products) {
     const int count = shared_.gated.count;
-    const int first =
-        stored_ + DealtBefore(p_.intermediate_size, static_cast<int>(gridDim.x),
-                              static_cast<int>(blockIdx.x));
+    const int first = stored_ + DealtBefore(p_.intermediate_size);
     for (int i = threadIdx.x; i < count * p_.tokens; i += kThreads) {
       const int place = shared_.gated.rows[i % count];
       const int at = first + i % count;

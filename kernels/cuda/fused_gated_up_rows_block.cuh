@@ -84,29 +84,13 @@ __device__ inline int Pair() { return Lane() % 4; }
 // Of element i of RowSums.
 __device__ inline int TokenOf(int i) { return i / 2 * 8 + Pair() * 2 + i % 2; }
 
-// The dot warps tell the sum warp that a tile's sums are there, at a hardware
-// barrier of the turn.
-constexpr int kFirstTurnBarrier = 1;
+// The dot warps tell the sum warp that a tile's sums are there, in its turn,
+// and hand its stage back to the copy warp.
 template <typename S>
-__device__ void TellDotted(int turn) {
-  ArriveAt<S::kDotThreads + kWarp>(kFirstTurnBarrier + turn);
-}
+using DottedBarriers = SlotBarriers<S::kDotThreads + kWarp, 1, kTurns>;
 template <typename S>
-__device__ void AwaitDotted(int turn) {
-  WaitAt<S::kDotThreads + kWarp>(kFirstTurnBarrier + turn);
-}
-
-// They hand a stage back to the copy warp at one of its own.
-constexpr int kFirstStageBarrier = kFirstTurnBarrier + kTurns;
-static_assert(kFirstStageBarrier + kMaxStages <= kHardwareBarriers);
-template <typename S>
-__device__ void FreeStage(int stage) {
-  ArriveAt<S::kDotThreads + kWarp>(kFirstStageBarrier + stage);
-}
-template <typename S>
-__device__ void AwaitFreeStage(int stage) {
-  WaitAt<S::kDotThreads + kWarp>(kFirstStageBarrier + stage);
-}
+using StageBarriers =
+    SlotBarriers<S::kDotThreads + kWarp, 1 + kTurns, kMaxStages>;
 
 template <typename S>
 struct RowsBlock {

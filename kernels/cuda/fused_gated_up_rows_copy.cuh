@@ -35,14 +35,14 @@ class StageOrders {
   __device__ void End() {
     uint64_t* full = Begin(/*ends=*/true);
     if (Lane() < kTileRows) Arrive(full);
-    place_.AwaitOthers(block_.p.stages, AwaitFreeStage<S>);
+    place_.AwaitOthers(block_.p.stages, StageBarriers<S>::Await);
   }
 
  private:
   // The barrier of the next stage, when that is free.
   __device__ uint64_t* Begin(bool ends) {
     auto& head = block_.head;
-    if (!place_.first_turn) AwaitFreeStage<S>(place_.slot);
+    if (!place_.first_turn) StageBarriers<S>::Await(place_.slot);
     if (Lane() == 0) head.ends[place_.slot] = ends;
     __syncwarp();
     return &head.full[place_.slot];

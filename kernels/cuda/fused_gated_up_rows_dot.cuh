@@ -43,13 +43,13 @@ class DotWarp {
       if (head.ends[place.slot]) return;
       const float2 sums = Multiply(place.slot);
       __syncwarp();
-      FreeStage<S>(place.slot);
+      StageBarriers<S>::Arrive(place.slot);
       place.Advance(block_.p.stages);
       const int turn = tile % kTurns;
       Wait(&head.summed[turn], (tile / kTurns + 1) % 2);
       head.sums[turn][token_tile_][share_][Lane()] = sums;
       __syncwarp();
-      TellDotted<S>(turn);
+      DottedBarriers<S>::Arrive(turn);
     }
   }
 
@@ -105,18 +105,15 @@ class DotWarp {
     }
     return sums;
   }
-  // As MultiplyChunk, whose products are added up by the tensor cores here.
+  // The chunks are added up by the tensor cores.
   __device__ float2 MultiplyFast(const Weights& weights) const {
     float upper[4] = {};
     float lower[4] = {};
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
-      const uint4 w = weights[c];
-      const uint4& h = hidden_[c];
-      MultiplyAdd(upper, {w.x, w.y, w.z, w.w}, {h.x, h.z}, T());
-      MultiplyAdd(lower, {w.x, w.y, w.z, w.w}, {h.y, h.w}, T());
+      AddChunkProducts<T>(weights[c], hidden_[c], upper, lower);
     }
-    return make_float2(upper[0] + lower[2], upper[1] + lower[3]);
+    return ChunkSums(upper, lower);
   }
 
   const RowsBlock<S>& block_;

@@ -72,8 +72,7 @@ class SumWarp {
     return block_.p.block_counts != nullptr;
   }
   __device__ int First() const {
-    return DealtBefore(block_.p.intermediate_size, static_cast<int>(gridDim.x),
-                       static_cast<int>(blockIdx.x));
+    return DealtBefore(block_.p.intermediate_size);
   }
 
   // h of a tile of active rows.
@@ -88,7 +87,7 @@ class SumWarp {
   __device__ void Take(int tile, Sums& sums) const {
     auto& head = block_.head;
     const int turn = tile % kTurns;
-    AwaitDotted<S>(turn);
+    DottedBarriers<S>::Await(turn);
 #pragma unroll
     for (int t = 0; t < S::kTokenTiles; ++t) {
       float2 shares[kDotShares] = {};

@@ -20,6 +20,17 @@ __device__ void WaitAt(int barrier) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
 }
 
+// kCount of them from kFirst on, one for each slot of a ring or for each turn:
+// some threads tell there that they have filled or left it, and others wait for
+// that.
+template <int kThreads, int kFirst, int kCount>
+struct SlotBarriers {
+  static_assert(kFirst >= 1 && kFirst + kCount <= kHardwareBarriers);
+
+  __device__ static void Arrive(int slot) { ArriveAt<kThreads>(kFirst + slot); }
+  __device__ static void Await(int slot) { WaitAt<kThreads>(kFirst + slot); }
+};
+
 }  // namespace sparse_ffn::cuda
 
 #endif  // SPARSE_FFN_KERNELS_CUDA_NAMED_BARRIER_CUH_

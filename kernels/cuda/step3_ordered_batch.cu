@@ -85,7 +85,7 @@ class Block {
       const int end = stage_rows_[i].before + stage_rows_[i].count;
       for (; IsInTheWay(oldest, stage_rows_[oldest].before, i, end); ++oldest) {
         __syncwarp();
-        WaitAt<kDownThreads>(kFirstStageBarrier + oldest % kStages);
+        DownBarriers::Await(oldest % kStages);
       }
       if (i >= kAhead) AwaitStage(i - kAhead);
       CopyStage(i);
@@ -129,7 +129,7 @@ class Block {
       }
       __syncwarp();
       if (IsInTheWay(i, rows.before, stages_ - 1, shared_.group_rows)) {
-        ArriveAt<kDownThreads>(kFirstStageBarrier + i % kStages);
+        DownBarriers::Arrive(i % kStages);
       }
     }
   }

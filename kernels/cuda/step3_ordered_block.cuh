@@ -41,9 +41,8 @@ template <int kTokens>
 constexpr int kRingRows = Shares<kTokens>::kWarpTokens == 1 ? 192 : 176;
 static_assert(kMostStageRows <= kDownCopyWarps * kWarp);  // A lane a row.
 
-// Each stage has a barrier, at which sum warps tell that they have left it.
-constexpr int kFirstStageBarrier = 1;
-static_assert(kFirstStageBarrier + kStages <= kHardwareBarriers);
+// Sum warps tell copy warps that they have left a stage.
+using DownBarriers = SlotBarriers<kDownThreads, 1, kStages>;
 
 // The rows of down_proj in a stage: of gated neurons side by side. Read at
 // once.
