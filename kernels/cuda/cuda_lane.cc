@@ -167,7 +167,7 @@ absl::Status CudaLane::Compute(const CudaLayer& layer,
   if (!status.ok()) return status;
   // Other paths may wait for the stream, which it would keep from ending.
   const absl::Status launched = direct ? LaunchAhead() : absl::OkStatus();
-  status = Await(tokens, path);
+  status = Await();
   status.Update(launched);
   return status;
 }
@@ -221,7 +221,7 @@ absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
 }
 
 absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
-  std::atomic_ref<int>(words().done).store(0, std::memory_order_relaxed);
+  ExpectAnnouncement();
   const auto graph = graphs_.find({&layer, tokens});
   if (graph == graphs_.end()) return QueueFusedLaunches(layer, tokens);
   return ToStatus(cudaGraphLaunch(graph->second.get(), stream_.get()),
@@ -243,10 +243,13 @@ absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens,
   return status;
 }
 
-absl::Status CudaLane::Await(int tokens, FfnPath path) {
-  if (IsDirect(tokens, path) || announces_) {
-    return AwaitDone(kNotAhead).status();
-  }
+void CudaLane::ExpectAnnouncement() {
+  announces_ = true;
+  std::atomic_ref<int>(words().done).store(0, std::memory_order_relaxed);
+}
+
+absl::Status CudaLane::Await() {
+  if (announces_) return AwaitDone(kNotAhead).status();
   return ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
 }
 
@@ -292,10 +295,7 @@ absl::Status CudaLane::CopyOut(int tokens) {
   const size_t bytes = steps_->ResultBytes(tokens);
   const bool by_kernel = bytes <= kMostCopiedOut;
   // A timed one is over with its last event.
-  announces_ = by_kernel && !timed_;
-  if (announces_) {
-    std::atomic_ref<int>(words().done).store(0, std::memory_order_relaxed);
-  }
+  if (by_kernel && !timed_) ExpectAnnouncement();
   return Copy(steps_->result(), pinned_result_.get(), bytes, by_kernel,
               announces_ ? &words().done : nullptr, "copying the result out");
 }

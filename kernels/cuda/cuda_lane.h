@@ -88,8 +88,10 @@ class CudaLane : public FfnLane {
     return path == FfnPath::kFused &&
            steps_->FusesAllSteps(static_cast<int>(tokens));
   }
+  // Before the launch that says that the batch is done.
+  void ExpectAnnouncement();
   // Until the result of Queue is in host memory.
-  absl::Status Await(int tokens, FfnPath path);
+  absl::Status Await();
   // Until the launch known by `number` is over: whether it ran.
   absl::StatusOr<bool> AwaitDone(int number) const;
   absl::Status CopyIn(int tokens);
@@ -126,7 +128,7 @@ class CudaLane : public FfnLane {
   // Of the batch in flight:
   bool timed_ = false;
   bool launched_ahead_ = false;
-  bool announces_ = false;  // The copy of its result says that it is done.
+  bool announces_ = false;  // Its last launch says that it is done.
 };
 
 }  // namespace sparse_ffn::cuda

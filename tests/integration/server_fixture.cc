@@ -1,5 +1,6 @@
 #include "tests/integration/server_fixture.h"
 
+#include <grpc/grpc.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -9,6 +10,13 @@
 #include <vector>
 
 namespace sparse_ffn {
+namespace {
+
+// For the whole program: where the last channel goes with its test, gRPC ends
+// there, and may wait 10 s for a poller of its own.
+[[maybe_unused]] const bool kGrpcIsHeld = (grpc_init(), true);
+
+}  // namespace
 
 std::shared_ptr<grpc::Channel> NewChannel(const std::string& address) {
   grpc::ChannelArguments arguments;
