@@ -73,14 +73,19 @@ __device__ inline bool HasEnded(uint64_t* barrier, uint32_t parity) {
   return ended != 0;
 }
 
-// Arrives, announces `bytes` and starts their copy. Both addresses and the size
-// are multiples of 16. What was in `to` must have been read by then.
-__device__ inline void CopyBulk(void* to, const void* from, uint32_t bytes,
-                                uint64_t* barrier) {
+// Arrives, and announces `bytes` that are to come.
+__device__ inline void ArriveFor(uint64_t* barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
                    SharedAddress(barrier)),
                "r"(bytes)
                : "memory");
+}
+
+// The same, and starts their copy. Both addresses and the size are multiples
+// of 16. What was in `to` must have been read by then.
+__device__ inline void CopyBulk(void* to, const void* from, uint32_t bytes,
+                                uint64_t* barrier) {
+  ArriveFor(barrier, bytes);
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
       "[%0], [%1], %2, [%3];" ::"r"(SharedAddress(to)),

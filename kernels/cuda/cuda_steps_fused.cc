@@ -83,10 +83,10 @@ bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
 
 bool CudaSteps::StreamsRows(const CudaModel& model, int tokens) {
   return model.sparse_form != SparseForm::kFusedPortable &&
-         FusedGatedUpRowsTakes(
-             model.device_traits, tokens,
-             static_cast<int>(model.config.hidden_size),
-             static_cast<int>(model.config.intermediate_size));
+         FusedGatedUpRowsTakes(model.device_traits, tokens,
+                               static_cast<int>(model.config.hidden_size),
+                               static_cast<int>(model.config.intermediate_size),
+                               UsesOrderedBatch(model));
 }
 
 bool CudaSteps::TakesFusedBatch(const CudaModel& model, int tokens) {

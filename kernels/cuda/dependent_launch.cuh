@@ -43,21 +43,24 @@ cudaError_t AllowShared(Kernel kernel, int bytes) {
 // FusedBulkTakes sees to.
 // Some thread of it must wait, also where nothing depends on the predecessor:
 // later kernels rely on that. `overlap`: the device has compute capability 9.0
-// or newer.
+// or newer; only there a cluster may have more than one block.
 template <typename Params>
 cudaError_t LaunchDependent(void (*kernel)(Params), dim3 grid, int threads,
                             size_t shared_bytes, bool overlap,
-                            cudaStream_t stream, const Params& params) {
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+                            cudaStream_t stream, const Params& params,
+                            unsigned cluster_blocks = 1) {
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {cluster_blocks, 1, 1};
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = overlap ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = !overlap ? 0 : cluster_blocks == 1 ? 1 : 2;
   return cudaLaunchKernelEx(&config, kernel, params);
 }
 

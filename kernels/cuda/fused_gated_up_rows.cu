@@ -1,10 +1,13 @@
-// Steps 1 and 2 of up to 16 tokens in one kernel, for compute capability 9.0
-// and newer. A block's neurons are dealt out beforehand, as in
-// fused_gated_up.cu; here the hidden states stay in registers and whole rows of
-// weights stream past them, so that memory is read in long pieces and the L2
-// for hardly anything else. Dot warps share the columns of eight rows at a
-// time, a sum warp adds up what they find, and a copy warp keeps the rows
-// coming.
+// Steps 1 and 2 of a batch in one kernel, for compute capability 9.0 and newer.
+// A block's neurons are dealt out beforehand, as in fused_gated_up.cu; here the
+// hidden states stay in registers and whole rows of weights stream past them,
+// so that memory is read in long pieces and the L2 for hardly anything else.
+// Dot warps share the columns of eight rows at a time, a sum warp adds up what
+// they find, and a copy warp keeps the rows coming.
+//
+// Registers hold the hidden states of 16 tokens. Of more, two blocks have half
+// each, and take the rows of both; their sum warps tell each other what is
+// active.
 #include <algorithm>
 #include <type_traits>
 
@@ -26,21 +29,21 @@ __global__ void __launch_bounds__(S::kThreads, 1)
   const RowsBlock<S> block(p, shared);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   AllowSuccessor();
-  block.InitBarriers();
-  __syncthreads();
+  block.Begin();
   if (warp == S::kCopyWarp) {
     RunCopyWarp(block);
-    return;
-  }
-  AwaitPredecessor();
-  if (warp == S::kSumWarp) {
-    SumWarp<T, S>(block).Run();
   } else {
-    DotWarp<T, S, kChunks> dots(block, warp);
-    dots.LoadHidden();
-    ClearForBatch<S::kDotThreads>(p, p.output_size);
-    dots.Run();
+    AwaitPredecessor();
+    if (warp == S::kSumWarp) {
+      SumWarp<T, S>(block).Run();
+    } else {
+      DotWarp<T, S, kChunks> dots(block, warp);
+      dots.LoadHidden();
+      ClearForBatch<S::kDotThreads>(p, p.output_size);
+      dots.Run();
+    }
   }
+  block.End();
 #else
   __trap();  // Built for older devices alone, and run on a newer one.
 #endif
@@ -50,9 +53,14 @@ __global__ void __launch_bounds__(S::kThreads, 1)
 // tokens.
 constexpr int kChunkForms[] = {7, 19, 23};
 constexpr int kMaxRowBytes = kChunkForms[2] * kDotSweepBytes;
-constexpr int kMostTokens = kBatchForms[1];
-// One tile on its way while another is multiplied.
-constexpr int kMinStages = 2;
+// Shorter rows come too fast for what the blocks of a cluster have to say.
+constexpr int kMinClusterRowBytes = 4 << 10;
+// One tile on its way while another is multiplied, and two where else
+// fused_gated_up.cu is faster: it pays for the order.
+template <typename S>
+constexpr int MinStages(bool ordered) {
+  return S::kBlocks == 1 || ordered ? 2 : 3;
+}
 
 // Calls f with the shape of the kernel for such a batch and the chunks of a
 // share of its rows, as an integral constant.
@@ -74,12 +82,22 @@ cudaError_t DispatchForm(int tokens, int hidden_size, bool ordered, F&& f) {
     }
     return with_chunks(std::integral_constant<int, 2>{});
   };
-  static_assert(kBatchForms[0] == 8 && kMostTokens == 16);
-  if (BatchFormTokens(tokens) == kMostTokens) {
-    return with_shape(RowsShape<2, kDotShares>());
+  switch (BatchFormTokens(tokens)) {
+    case kBatchForms[0]:
+      return ordered ? with_shape(RowsShape<1, kDotShares>())
+                     : with_shape(RowsShape<1, 2 * kDotShares>());
+    case kBatchForms[1]:
+      return with_shape(RowsShape<2, kDotShares>());
+    default:
+      return with_shape(RowsShape<2, kDotShares, 2>());
   }
-  return ordered ? with_shape(RowsShape<1, kDotShares>())
-                 : with_shape(RowsShape<1, 2 * kDotShares>());
+}
+
+// Most rows of a block or cluster.
+template <typename S>
+int MostRows(Device device, int intermediate_size) {
+  return S::kBlocks *
+         MostDealt(intermediate_size, FusedBlocks(device, intermediate_size));
 }
 
 template <typename S>
@@ -92,21 +110,23 @@ int Stages(Device device, int hidden_size, int most_rows) {
 }  // namespace
 
 bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
-                           int intermediate_size) {
-  const int rows =
-      MostDealt(intermediate_size, FusedBlocks(device, intermediate_size));
-  if (!device.dependent_launch || tokens > kMostTokens ||
-      !RowsAligned(hidden_size) || 2 * hidden_size > kMaxRowBytes ||
-      rows > kMaxRows) {
+                           int intermediate_size, bool ordered) {
+  const int row_bytes = 2 * hidden_size;
+  if (!device.dependent_launch || tokens > kBatchFormTokens ||
+      !RowsAligned(hidden_size) || row_bytes > kMaxRowBytes) {
     return false;
   }
-  // In order and not: one limit for both.
+  // In order and not: one limit for both, up to 16 tokens.
   bool fits = true;
-  for (bool ordered : {false, true}) {
+  for (bool in_order : {false, true}) {
     DispatchForm(
-        tokens, hidden_size, ordered, [&](auto shape, auto /*chunks*/) {
+        tokens, hidden_size, in_order, [&](auto shape, auto /*chunks*/) {
           using S = decltype(shape);
-          fits = fits && Stages<S>(device, hidden_size, rows) >= kMinStages;
+          const int rows = MostRows<S>(device, intermediate_size);
+          fits = fits && rows <= kMaxRows &&
+                 FusedBlocks(device, intermediate_size) % S::kBlocks == 0 &&
+                 Stages<S>(device, hidden_size, rows) >= MinStages<S>(ordered);
+          if (S::kBlocks > 1) fits = fits && row_bytes >= kMinClusterRowBytes;
           return cudaSuccess;
         });
   }
@@ -128,12 +148,13 @@ cudaError_t PrepareFusedGatedUpRows(Element element, Device device, int tokens,
 cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
                                    cudaStream_t stream) {
   const int blocks = FusedBlocks(params.device, params.intermediate_size);
-  const int most_rows = MostDealt(params.intermediate_size, blocks);
   const int stride = DotRowStride(2 * params.hidden_size);
   return DispatchForm(
       params.tokens, params.hidden_size, params.block_counts != nullptr,
       [&](auto shape, auto chunks) {
         using S = decltype(shape);
+        const int most_rows =
+            MostRows<S>(params.device, params.intermediate_size);
         const int stages =
             Stages<S>(params.device, params.hidden_size, most_rows);
         const FusedGatedUpRowsParams rows = {params, 2 * params.hidden_size,
@@ -142,7 +163,7 @@ cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
           return LaunchDependent(
               FusedGatedUpRows<decltype(zero), S, chunks>, dim3(blocks),
               S::kThreads, StagesAt<S>(most_rows) + stages * kTileRows * stride,
-              params.device.dependent_launch, stream, rows);
+              params.device.dependent_launch, stream, rows, S::kBlocks);
         });
       });
 }

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "kernels/cuda/bulk_copy.cuh"
+#include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/dealt_neurons.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dot_order.cuh"
@@ -17,9 +18,11 @@ namespace sparse_ffn::cuda {
 
 // Token tiles, of eight tokens each, and the warps that share the columns for
 // each of them: kDotShares, as in dot_order.cuh, or twice as many where no
-// order is asked for and there is but one tile.
-template <int kTheTokenTiles, int kTheShares>
+// order is asked for and there is but one tile. All that for one block of a
+// cluster: each of them takes the rows of both, for tokens of its own.
+template <int kTheTokenTiles, int kTheShares, int kTheBlocks = 1>
 struct RowsShape {
+  static constexpr int kBlocks = kTheBlocks;
   static constexpr int kTokenTiles = kTheTokenTiles;
   static constexpr int kTokens = 8 * kTokenTiles;
   static constexpr int kShares = kTheShares;
@@ -39,7 +42,7 @@ struct RowsShape {
 };
 
 constexpr int kTileRows = 8;   // That are multiplied at a time.
-constexpr int kMaxTiles = 64;  // Of gate_proj, in a block.
+constexpr int kMaxTiles = 64;  // Of gate_proj, in a block or cluster.
 constexpr int kMaxRows = kMaxTiles * kTileRows;
 constexpr int kMaxStages = 8;  // Tiles on their way or at work.
 constexpr int kTurns = 2;      // Places for the sums of a tile.
@@ -48,8 +51,18 @@ struct FusedGatedUpRowsParams : FusedGatedUpParams {
   int row_bytes;   // In memory,
   int row_stride;  // and in a stage.
   int stages;
-  int most_rows;  // Of a block.
+  int most_rows;  // Of a block or cluster.
 };
+
+// What the other block of a cluster says of each tile.
+template <bool kIsThere>
+struct RowsMailboxes {
+  Mailbox active[kMaxTiles];  // TileRows::bits() of what it has found,
+  Mailbox gated[kMaxTiles];   // and where h is not 0.
+  Mailbox places[kMaxTiles];  // Of the first one's h.
+};
+template <>
+struct RowsMailboxes<false> {};
 
 // Shared memory: this, the scores of active rows, the stages.
 template <typename S>
@@ -62,6 +75,7 @@ struct RowsHead {
   int listed[kMaxTiles];  // Active rows up to that tile.
   int active[kMaxRows];   // Those rows.
   float2 sums[kTurns][S::kTokenTiles][S::kShares][kWarp];
+  RowsMailboxes<(S::kBlocks > 1)> mailboxes;
 };
 template <typename S>
 constexpr int kScoresAt = (sizeof(RowsHead<S>) + 127) / 128 * 128;
@@ -95,11 +109,15 @@ using StageBarriers =
 template <typename S>
 struct RowsBlock {
   using Head = RowsHead<S>;
+  static_assert(S::kBlocks <= 2);
 
   const FusedGatedUpRowsParams& p;
   Head& head;
   float (*const scores)[S::kTokens];  // Of active rows; 0 where inactive.
   std::byte* const stages;
+  const int rank;         // In the cluster.
+  const int first_token;  // Of this block,
+  const int tokens;       // and those from there on.
   const int rows;
   const int gate_tiles;
 
@@ -108,22 +126,69 @@ struct RowsBlock {
         head(*reinterpret_cast<Head*>(shared)),
         scores(reinterpret_cast<float (*)[S::kTokens]>(shared + kScoresAt<S>)),
         stages(shared + StagesAt<S>(p.most_rows)),
-        rows(DealtTo(p.intermediate_size, static_cast<int>(gridDim.x),
-                     static_cast<int>(blockIdx.x))),
+        rank(S::kBlocks == 1 ? 0 : BlockInCluster()),
+        first_token(rank * S::kTokens),
+        tokens(p.tokens - first_token),
+        rows(Rows(p)),
         gate_tiles((rows + kTileRows - 1) / kTileRows) {}
 
+  // Rows are the neurons that are dealt to the blocks of the cluster, in turn.
+  __device__ static int DealtBlock(int row) {
+    const auto block = static_cast<int>(blockIdx.x);
+    return block - block % S::kBlocks + row % S::kBlocks;
+  }
+  __device__ static int Neuron(int row) {
+    return DealtBlock(row) + row / S::kBlocks * static_cast<int>(gridDim.x);
+  }
   __device__ std::byte* StageRow(int stage, int row) const {
     return stages + (stage * kTileRows + row) * p.row_stride;
   }
 
-  // By all threads; a barrier has to follow.
-  __device__ void InitBarriers() const {
+  // By all threads, before all else.
+  __device__ void Begin() const {
     const int thread = static_cast<int>(threadIdx.x);
     if (thread == 0) head.zero_pack = make_uint4(0, 0, 0, 0);
     if (thread < kMaxStages) InitBarrier(&head.full[thread], kTileRows);
     if (thread < kTurns) InitBarrier(&head.summed[thread], kWarp);
     if (thread < gate_tiles) InitBarrier(&head.scored[thread], kWarp);
+    if constexpr (S::kBlocks > 1) {
+      if (thread < gate_tiles) {
+        head.mailboxes.active[thread].Init();
+        head.mailboxes.gated[thread].Init();
+        head.mailboxes.places[thread].Init();
+      }
+    }
     PublishBarriers();
+    Sync();
+    if constexpr (S::kBlocks > 1) {
+      if (thread < gate_tiles) {
+        head.mailboxes.active[thread].Expect();
+        head.mailboxes.gated[thread].Expect();
+        head.mailboxes.places[thread].Expect();
+      }
+    }
+  }
+  // And after it: what another block sends has somewhere to go.
+  __device__ static void End() {
+    if constexpr (S::kBlocks > 1) Sync();
+  }
+
+ private:
+  __device__ static void Sync() {
+    if constexpr (S::kBlocks > 1) {
+      SyncCluster();
+    } else {
+      __syncthreads();
+    }
+  }
+  __device__ static int Rows(const FusedGatedUpRowsParams& p) {
+    int rows = 0;
+#pragma unroll
+    for (int i = 0; i < S::kBlocks; ++i) {
+      rows += DealtTo(p.intermediate_size, static_cast<int>(gridDim.x),
+                      DealtBlock(i));
+    }
+    return rows;
   }
 };
 

@@ -24,7 +24,7 @@ class StageOrders {
     if (i < count) {
       const auto* from =
           static_cast<const std::byte*>(matrix) +
-          static_cast<size_t>(DealtNeuron(row_of(i))) * p.row_bytes;
+          static_cast<size_t>(block_.Neuron(row_of(i))) * p.row_bytes;
       CopyBulk(block_.StageRow(place_.slot, i), from, p.row_bytes, full);
     } else if (i < kTileRows) {
       Arrive(full);

@@ -25,9 +25,11 @@ class DotWarp {
   __device__ void LoadHidden() {
     const auto& p = block_.p;
     const int token = token_tile_ * 8 + Group();
-    const int bytes = token < p.tokens ? p.row_bytes : 0;
-    const auto* row = static_cast<const std::byte*>(p.hidden_states) +
-                      static_cast<size_t>(token) * p.row_bytes + Offset(0);
+    const int bytes = token < block_.tokens ? p.row_bytes : 0;
+    const auto* row =
+        static_cast<const std::byte*>(p.hidden_states) +
+        static_cast<size_t>(block_.first_token + token) * p.row_bytes +
+        Offset(0);
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
       hidden_[c] =

@@ -23,6 +23,9 @@ class TileRows {
     }
     return rows;
   }
+  TileRows() = default;
+  __device__ explicit TileRows(int bits) : bits_(static_cast<unsigned>(bits)) {}
+  __device__ int bits() const { return static_cast<int>(bits_); }
   __device__ int count() const { return __popc(bits_); }
   // Whether this lane's row is one, and how many come before it.
   __device__ bool HasMine() const { return (bits_ >> Group() & 1) != 0; }
@@ -41,8 +44,10 @@ class SumWarp {
   static constexpr int kTokens = S::kTokens;
 
  public:
-  __device__ explicit SumWarp(const RowsBlock<S>& block)
-      : block_(block), stored_(First()) {}
+  __device__ explicit SumWarp(const RowsBlock<S>& block) : block_(block) {
+#pragma unroll
+    for (int i = 0; i < S::kBlocks; ++i) stored_[i] = First(i);
+  }
 
   __device__ void Run() {
     for (int tile = 0; tile < block_.gate_tiles; ++tile) {
@@ -55,14 +60,19 @@ class SumWarp {
     for (int first = 0; first < count_; first += kTileRows) {
       Sums up;
       Take(block_.gate_tiles + first / kTileRows, up);
+      SendPlace(tile);
       const GatedTile before = tile;
       tile = Gate(first, up);
       Store(before);
     }
+    SendPlace(tile);
     Store(tile);
     Count();
-    if (StoresInOrder() && Lane() == 0) {
-      block_.p.block_counts[blockIdx.x] = stored_ - First();
+    if (StoresInOrder() && IsLeader() && Lane() == 0) {
+#pragma unroll
+      for (int i = 0; i < S::kBlocks; ++i) {
+        block_.p.block_counts[block_.DealtBlock(i)] = stored_[i] - First(i);
+      }
     }
   }
 
@@ -71,17 +81,29 @@ class SumWarp {
   __device__ bool StoresInOrder() const {
     return block_.p.block_counts != nullptr;
   }
-  __device__ int First() const {
-    return DealtBefore(block_.p.intermediate_size);
+  // Of them, to block i of the cluster.
+  __device__ int First(int i) const {
+    return DealtBefore(block_.p.intermediate_size, static_cast<int>(gridDim.x),
+                       block_.DealtBlock(i));
   }
+  // Of a cluster, the block that does what is done once.
+  __device__ bool IsLeader() const { return block_.rank == 0; }
 
   // h of a tile of active rows.
   struct GatedTile {
     Sums h = {};
     int first = 0;  // Of the active rows.
     TileRows rows;  // Where h is not 0 for all tokens,
-    int at = 0;     // and the place of the first one, in lane 0.
+    int at = 0;     // and the place of the first one, in lane 0 of the leader;
+                    // in order that of this lane's.
   };
+
+  // The rows of a tile that some block of the cluster has found, by way of such
+  // mailboxes.
+  __device__ TileRows Join(TileRows found, Mailbox* mailboxes, int tile) const {
+    if (Lane() == 0) mailboxes[tile].SendTo(1 - block_.rank, found.bits());
+    return TileRows(found.bits() | mailboxes[tile].Read());
+  }
 
   // What all dot warps found for a tile.
   __device__ void Take(int tile, Sums& sums) const {
@@ -111,14 +133,15 @@ class SumWarp {
     bool any = false;
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
-      const bool is_active = row < block_.rows &&
-                             TokenOf(i) < block_.p.tokens &&
+      const bool is_active = row < block_.rows && TokenOf(i) < block_.tokens &&
                              IsActive(scores[i], block_.p.threshold);
       active[i] = is_active ? scores[i] : 0;
       token_counts_[i] += is_active ? 1 : 0;
       any = any || is_active;
     }
-    const TileRows rows = TileRows::Where(any);
+    TileRows rows = TileRows::Where(any);
+    if constexpr (S::kBlocks > 1)
+      rows = Join(rows, head.mailboxes.active, tile);
     if (rows.HasMine()) {
       const int place = count_ + rows.BeforeMine();
 #pragma unroll
@@ -146,30 +169,67 @@ class SumWarp {
     }
     tile.first = first;
     tile.rows = TileRows::Where(matters);
+    if constexpr (S::kBlocks > 1) {
+      tile.rows =
+          Join(tile.rows, block_.head.mailboxes.gated, first / kTileRows);
+    }
     if (StoresInOrder()) {
-      tile.at = stored_;
-      stored_ += tile.rows.count();
-    } else if (Lane() == 0 && tile.rows.count() != 0) {
+      tile.at = PlaceInOrder(tile);
+    } else if (IsLeader() && Lane() == 0 && tile.rows.count() != 0) {
       tile.at = atomicAdd(block_.p.gated_count, tile.rows.count());
     }
     return tile;
   }
 
+  // Of this lane's row, among those that are dealt to the same block.
+  __device__ int PlaceInOrder(const GatedTile& tile) {
+    const bool is_mine = tile.rows.HasMine();
+    const int row = is_mine ? block_.head.active[tile.first + Group()] : 0;
+    int place = 0;
+#pragma unroll
+    for (int i = 0; i < S::kBlocks; ++i) {
+      const bool is_here = is_mine && row % S::kBlocks == i;
+      const TileRows rows = TileRows::Where(is_here);
+      if (is_here) place = stored_[i] + rows.BeforeMine();
+      stored_[i] += rows.count();
+    }
+    return place;
+  }
+  // Out of order the leader knows it by the time that the next tile has come.
+  __device__ void SendPlace(const GatedTile& tile) const {
+    if constexpr (S::kBlocks > 1) {
+      if (StoresInOrder() || tile.rows.count() == 0) return;
+      if (!IsLeader() || Lane() != 0) return;
+      block_.head.mailboxes.places[tile.first / kTileRows].SendTo(1, tile.at);
+    }
+  }
+  // Of this lane's row.
+  __device__ int Place(const GatedTile& tile) const {
+    if (StoresInOrder()) return tile.at;
+    int first = __shfl_sync(kAllLanes, tile.at, 0);
+    if constexpr (S::kBlocks > 1) {
+      if (!IsLeader()) {
+        first = block_.head.mailboxes.places[tile.first / kTileRows].Read();
+      }
+    }
+    return first + tile.rows.BeforeMine();
+  }
+
   __device__ void Store(const GatedTile& tile) const {
     const auto& p = block_.p;
     if (tile.rows.count() == 0) return;
-    const int at = __shfl_sync(kAllLanes, tile.at, 0);
+    const int place = Place(tile);
     if (!tile.rows.HasMine()) return;
-    const int place = at + tile.rows.BeforeMine();
-    if (Pair() == 0) {
+    if (IsLeader() && Pair() == 0) {
       p.gated_list[place] =
-          DealtNeuron(block_.head.active[tile.first + Group()]);
+          block_.Neuron(block_.head.active[tile.first + Group()]);
     }
     if (StoresInOrder()) {
 #pragma unroll
       for (int i = 0; i < kSums; ++i) {
-        if (TokenOf(i) >= p.tokens) continue;
-        p.gated[static_cast<size_t>(TokenOf(i)) * p.intermediate_size + place] =
+        if (TokenOf(i) >= block_.tokens) continue;
+        const int token = block_.first_token + TokenOf(i);
+        p.gated[static_cast<size_t>(token) * p.intermediate_size + place] =
             tile.h[i];
       }
       return;
@@ -177,7 +237,8 @@ class SumWarp {
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
       StoreGated<T>(p.gated_high, p.gated_low,
-                    static_cast<size_t>(place) * kTokens + TokenOf(i),
+                    static_cast<size_t>(place) * (S::kBlocks * kTokens) +
+                        block_.first_token + TokenOf(i),
                     tile.h[i]);
     }
   }
@@ -185,7 +246,7 @@ class SumWarp {
   // Adds the block's active rows to the counters.
   __device__ void Count() const {
     if (count_ == 0) return;
-    if (Lane() == 0) atomicAdd(block_.p.counters, count_);
+    if (IsLeader() && Lane() == 0) atomicAdd(block_.p.counters, count_);
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
       int sum = token_counts_[i];
@@ -194,14 +255,14 @@ class SumWarp {
         sum += __shfl_xor_sync(kAllLanes, sum, lanes);
       }
       if (Group() == 0 && sum != 0) {
-        atomicAdd(&block_.p.counters[1 + TokenOf(i)], sum);
+        atomicAdd(&block_.p.counters[1 + block_.first_token + TokenOf(i)], sum);
       }
     }
   }
 
   const RowsBlock<S>& block_;
-  int count_ = 0;  // Of active rows.
-  int stored_;     // Where StoresInOrder: the next place.
+  int count_ = 0;           // Of active rows.
+  int stored_[S::kBlocks];  // Where StoresInOrder: the next places.
   int token_counts_[kSums] = {};
 };
 

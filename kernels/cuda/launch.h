@@ -186,16 +186,16 @@ cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
 bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
                        int intermediate_size, bool ordered);
 
-// The same for up to 16 tokens on compute capability 9.0 and newer, where their
-// hidden states fit into a block's registers and two tiles of rows into its
-// shared memory. Prepared for BatchFormTokens(tokens). With block_counts to the
-// bits of LaunchFusedGatedUp.
+// The same on compute capability 9.0 and newer, where the hidden states of 16
+// tokens fit into a block's registers and two tiles of rows, or for more tokens
+// out of order three, into its shared memory. Prepared for
+// BatchFormTokens(tokens). With block_counts to the bits of LaunchFusedGatedUp.
 cudaError_t PrepareFusedGatedUpRows(Element element, Device device, int tokens,
                                     int hidden_size, bool ordered);
 cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
                                    cudaStream_t stream);
 bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
-                           int intermediate_size);
+                           int intermediate_size, bool ordered);
 
 // Operator Step (3): adds h times the listed rows of down_proj to the output.
 struct SparseDownParams {

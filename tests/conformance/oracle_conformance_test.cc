@@ -162,14 +162,15 @@ std::vector<Case> Cases() {
     // Batches whose rows fill the registers that a kernel has for them, and one
     // pack more; on 132 multiprocessors, blocks of 8 and of 9 rows, of which 8
     // are a tile.
-    for (size_t hidden : {1568, 1576, 4256, 4264, 5152, 5160}) {
+    for (size_t hidden :
+         {1568, 1576, 2040, 2048, 4256, 4264, 4512, 4520, 5152, 5160}) {
       cases.push_back({hidden,
                        1100,
                        DataType::kBFloat16,
                        Activation::kDRelu,
                        0,
                        0.11,
-                       {3, 8, 9, 16}});
+                       {3, 8, 9, 16, 17, 32}});
     }
     // Results of less than 1 MB and of more, which a GPU's lane copies out in
     // two ways.

@@ -15,26 +15,63 @@ TEST(FusedGatedUpRowsTest, TakesWhatFitsRegistersAndSharedMemory) {
   for (int hidden_size : {8, 64, 1536, 1568, 4096, 5120, 5152}) {
     for (int tokens : {2, 8, 9, 16}) {
       for (int neurons : {1, 3840, 13824, kMostNeurons}) {
-        EXPECT_TRUE(FusedGatedUpRowsTakes(kH200, tokens, hidden_size, neurons))
-            << hidden_size << " x " << neurons << ", " << tokens << " tokens";
+        for (bool ordered : {false, true}) {
+          EXPECT_TRUE(FusedGatedUpRowsTakes(kH200, tokens, hidden_size, neurons,
+                                            ordered))
+              << hidden_size << " x " << neurons << ", " << tokens << " tokens";
+        }
       }
     }
   }
 }
 
+// More than 16 tokens: two blocks have the rows of both. In order two tiles of
+// them have to fit, else three.
+TEST(FusedGatedUpRowsTest, TakesTwoBlocksTokens) {
+  const auto takes = [](Device device, int tokens, int hidden_size, int neurons,
+                        bool ordered) {
+    return FusedGatedUpRowsTakes(device, tokens, hidden_size, neurons, ordered);
+  };
+  for (int tokens : {17, 32}) {
+    for (int neurons : {2, 3840, 11008, kMostNeurons / 2}) {
+      for (int hidden_size : {2048, 4096}) {
+        EXPECT_TRUE(takes(kH200, tokens, hidden_size, neurons, true));
+      }
+      EXPECT_TRUE(takes(kH200, tokens, 5152, neurons, true));
+      EXPECT_FALSE(takes(kH200, tokens, 5120, neurons, false));
+      EXPECT_TRUE(takes(kH200, tokens, 2048, neurons, false));
+    }
+    EXPECT_TRUE(takes(kH200, tokens, 4096, 11008, false));
+  }
+  for (bool ordered : {false, true}) {
+    EXPECT_FALSE(takes(kH200, 33, 4096, 11008, ordered));
+    EXPECT_FALSE(takes(kH200, 17, 2040, 11008, ordered));
+    EXPECT_FALSE(takes(kH200, 17, 5160, 11008, ordered));
+    EXPECT_FALSE(takes(kH200, 17, 4096, 101, ordered));
+    EXPECT_FALSE(takes(kH200, 17, 2048, kMostNeurons / 2 + 1, ordered));
+    Device device = kH200;
+    device.sm_count = 131;
+    EXPECT_FALSE(takes(device, 17, 4096, 11008, ordered));
+  }
+}
+
 TEST(FusedGatedUpRowsTest, LeavesTheRest) {
-  EXPECT_FALSE(FusedGatedUpRowsTakes(kH200, 17, 4096, 11008));
-  EXPECT_FALSE(FusedGatedUpRowsTakes(kH200, 8, 5160, 11008));
-  EXPECT_FALSE(FusedGatedUpRowsTakes(kH200, 8, 4095, 11008));
-  EXPECT_FALSE(FusedGatedUpRowsTakes(kH200, 8, 4096, kMostNeurons + 1));
-  Device device = kH200;
-  device.dependent_launch = false;
-  EXPECT_FALSE(FusedGatedUpRowsTakes(device, 8, 4096, 11008));
-  // One tile of these rows alone is 66 KB.
-  device = kH200;
-  device.shared_bytes = 99 << 10;
-  EXPECT_FALSE(FusedGatedUpRowsTakes(device, 8, 4096, 11008));
-  EXPECT_TRUE(FusedGatedUpRowsTakes(device, 8, 1536, 3840));
+  for (bool ordered : {false, true}) {
+    const auto takes = [ordered](Device device, int hidden_size, int neurons) {
+      return FusedGatedUpRowsTakes(device, 8, hidden_size, neurons, ordered);
+    };
+    EXPECT_FALSE(takes(kH200, 5160, 11008));
+    EXPECT_FALSE(takes(kH200, 4095, 11008));
+    EXPECT_FALSE(takes(kH200, 4096, kMostNeurons + 1));
+    Device device = kH200;
+    device.dependent_launch = false;
+    EXPECT_FALSE(takes(device, 4096, 11008));
+    // One tile of these rows alone is 66 KB.
+    device = kH200;
+    device.shared_bytes = 99 << 10;
+    EXPECT_FALSE(takes(device, 4096, 11008));
+    EXPECT_TRUE(takes(device, 1536, 3840));
+  }
 }
 
 // Which have step 3 in order: elsewhere each token of a deterministic backend
