@@ -116,7 +116,7 @@ bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
       !RowsAligned(hidden_size) || row_bytes > kMaxRowBytes) {
     return false;
   }
-  // In order and not: one limit for both, up to 16 tokens.
+  // Up to 16 tokens both forms have to fit: one limit, in order and not.
   bool fits = true;
   for (bool in_order : {false, true}) {
     DispatchForm(

@@ -117,7 +117,7 @@ struct RowsBlock {
   std::byte* const stages;
   const int rank;         // In the cluster.
   const int first_token;  // Of this block,
-  const int tokens;       // and those from there on.
+  const int tokens;       // and all from there on, of which it has kTokens.
   const int rows;
   const int gate_tiles;
 

@@ -1,5 +1,5 @@
-// The copy warp of fused_gated_up_rows.cu: orders the block's rows of
-// gate_proj, then of up_proj those that the sum warp lists.
+// The copy warp of fused_gated_up_rows.cu: orders the rows of gate_proj that
+// its block or cluster has, then of up_proj those that the sum warp lists.
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_COPY_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_COPY_CUH_
 

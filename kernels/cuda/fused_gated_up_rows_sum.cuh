@@ -1,5 +1,6 @@
 // The sum warp of fused_gated_up_rows.cu: adds up what the dot warps leave,
-// lists the active rows and stores h.
+// lists the active rows and stores h. In a cluster it hears of those of the
+// other block's tokens first.
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 
@@ -81,7 +82,7 @@ class SumWarp {
   __device__ bool StoresInOrder() const {
     return block_.p.block_counts != nullptr;
   }
-  // Of them, to block i of the cluster.
+  // The first one of those that are dealt to block i of the cluster.
   __device__ int First(int i) const {
     return DealtBefore(block_.p.intermediate_size, static_cast<int>(gridDim.x),
                        block_.DealtBlock(i));
@@ -140,8 +141,9 @@ class SumWarp {
       any = any || is_active;
     }
     TileRows rows = TileRows::Where(any);
-    if constexpr (S::kBlocks > 1)
+    if constexpr (S::kBlocks > 1) {
       rows = Join(rows, head.mailboxes.active, tile);
+    }
     if (rows.HasMine()) {
       const int place = count_ + rows.BeforeMine();
 #pragma unroll
@@ -200,7 +202,8 @@ class SumWarp {
     if constexpr (S::kBlocks > 1) {
       if (StoresInOrder() || tile.rows.count() == 0) return;
       if (!IsLeader() || Lane() != 0) return;
-      block_.head.mailboxes.places[tile.first / kTileRows].SendTo(1, tile.at);
+      block_.head.mailboxes.places[tile.first / kTileRows].SendTo(/*block=*/1,
+                                                                  tile.at);
     }
   }
   // Of this lane's row.
@@ -243,7 +246,7 @@ class SumWarp {
     }
   }
 
-  // Adds the block's active rows to the counters.
+  // Adds the active rows to the counters.
   __device__ void Count() const {
     if (count_ == 0) return;
     if (IsLeader() && Lane() == 0) atomicAdd(block_.p.counters, count_);

@@ -172,6 +172,17 @@ std::vector<Case> Cases() {
                        0.11,
                        {3, 8, 9, 16, 17, 32}});
     }
+    // Batches whose rows two blocks share, of which one has a row more, with no
+    // active rows and with all of them.
+    for (double density : {0.0, 1.0}) {
+      cases.push_back({2048,
+                       265,
+                       DataType::kBFloat16,
+                       Activation::kRelu,
+                       0,
+                       density,
+                       {17, 31, 32}});
+    }
     // Results of less than 1 MB and of more, which a GPU's lane copies out in
     // two ways.
     cases.push_back({4096,
