@@ -114,8 +114,8 @@ start_server() {
     sleep 0.2
   done
   sed 's/^/   /' "$work/info.txt"
-  sed -n 's/.*msg="backend chosen".* why=\("\(.*\)"\|\(.*\)\)$/   why this backend: \2\3/p' \
-    "$server_log"
+  # `why` is the last word of that line.
+  sed -n '/msg="backend chosen"/s/.* why=/   why this backend: /p' "$server_log"
 }
 
 # load NAME OPTIONS...: one load, its whole report in NAME.txt, a row of the

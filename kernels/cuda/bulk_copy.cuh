@@ -25,7 +25,8 @@ __device__ inline void InitBarrier(uint64_t* barrier, int arrivals) {
       : "memory");
 }
 
-// Shows barriers that this thread made to the copy engine.
+// Shows barriers that this thread made to the copy engine, and to other blocks
+// of its cluster.
 __device__ inline void PublishBarriers() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -88,7 +88,7 @@ class CudaLane : public FfnLane {
     return path == FfnPath::kFused &&
            steps_->FusesAllSteps(static_cast<int>(tokens));
   }
-  // Before the launch that says that the batch is done.
+  // Makes Await wait for the word of a launch that is still to come.
   void ExpectAnnouncement();
   // Until the result of Queue is in host memory.
   absl::Status Await();

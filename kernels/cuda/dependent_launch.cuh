@@ -43,7 +43,8 @@ cudaError_t AllowShared(Kernel kernel, int bytes) {
 // FusedBulkTakes sees to.
 // Some thread of it must wait, also where nothing depends on the predecessor:
 // later kernels rely on that. `overlap`: the device has compute capability 9.0
-// or newer; only there a cluster may have more than one block.
+// or newer. `cluster_blocks`: more than 1 only there; of them the grid is a
+// multiple.
 template <typename Params>
 cudaError_t LaunchDependent(void (*kernel)(Params), dim3 grid, int threads,
                             size_t shared_bytes, bool overlap,
@@ -60,7 +61,7 @@ cudaError_t LaunchDependent(void (*kernel)(Params), dim3 grid, int threads,
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = attributes;
-  config.numAttrs = !overlap ? 0 : cluster_blocks == 1 ? 1 : 2;
+  if (overlap) config.numAttrs = cluster_blocks == 1 ? 1 : 2;
   return cudaLaunchKernelEx(&config, kernel, params);
 }
 

@@ -1,7 +1,7 @@
-// Steps 1 and 2 of a batch in one kernel, a block a multiprocessor: in the
-// portable form, and whatever fused_gated_up_rows.cu does not take. A block's
-// neurons are dealt out beforehand: it computes their scores, and then the up
-// products of those that are active for a token.
+// Steps 1 and 2 of a batch in one kernel, a block a multiprocessor: of one in
+// the portable form, and of any that fused_gated_up_rows.cu does not take. A
+// block's neurons are dealt out beforehand: it computes their scores, and then
+// the up products of those that are active for a token.
 #include <type_traits>
 
 #include "kernels/cuda/batch_products.cuh"

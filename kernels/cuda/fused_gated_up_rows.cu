@@ -5,9 +5,9 @@
 // Dot warps share the columns of eight rows at a time, a sum warp adds up what
 // they find, and a copy warp keeps the rows coming.
 //
-// Registers hold the hidden states of 16 tokens. Of more, two blocks have half
-// each, and take the rows of both; their sum warps tell each other what is
-// active.
+// Registers hold the hidden states of 16 tokens. Of more, the first of two
+// blocks has 16 and the second the rest; both take the rows of both, and their
+// sum warps tell each other what is active.
 #include <algorithm>
 #include <type_traits>
 
@@ -112,24 +112,20 @@ int Stages(Device device, int hidden_size, int most_rows) {
 bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
                            int intermediate_size, bool ordered) {
   const int row_bytes = 2 * hidden_size;
+  const int blocks = FusedBlocks(device, intermediate_size);
   if (!device.dependent_launch || tokens > kBatchFormTokens ||
       !RowsAligned(hidden_size) || row_bytes > kMaxRowBytes) {
     return false;
   }
-  // Up to 16 tokens both forms have to fit: one limit, in order and not.
-  bool fits = true;
-  for (bool in_order : {false, true}) {
-    DispatchForm(
-        tokens, hidden_size, in_order, [&](auto shape, auto /*chunks*/) {
-          using S = decltype(shape);
-          const int rows = MostRows<S>(device, intermediate_size);
-          fits = fits && rows <= kMaxRows &&
-                 FusedBlocks(device, intermediate_size) % S::kBlocks == 0 &&
-                 Stages<S>(device, hidden_size, rows) >= MinStages<S>(ordered);
-          if (S::kBlocks > 1) fits = fits && row_bytes >= kMinClusterRowBytes;
-          return cudaSuccess;
-        });
-  }
+  bool fits = false;
+  DispatchForm(tokens, hidden_size, ordered, [&](auto shape, auto /*chunks*/) {
+    using S = decltype(shape);
+    const int rows = MostRows<S>(device, intermediate_size);
+    fits = rows <= kMaxRows && blocks % S::kBlocks == 0 &&
+           (S::kBlocks == 1 || row_bytes >= kMinClusterRowBytes) &&
+           Stages<S>(device, hidden_size, rows) >= MinStages<S>(ordered);
+    return cudaSuccess;
+  });
   return fits;
 }
 

@@ -116,8 +116,8 @@ struct RowsBlock {
   float (*const scores)[S::kTokens];  // Of active rows; 0 where inactive.
   std::byte* const stages;
   const int rank;         // In the cluster.
-  const int first_token;  // Of this block,
-  const int tokens;       // and all from there on, of which it has kTokens.
+  const int first_token;  // Of this block.
+  const int tokens_left;  // From there on; it has up to kTokens of them.
   const int rows;
   const int gate_tiles;
 
@@ -128,7 +128,7 @@ struct RowsBlock {
         stages(shared + StagesAt<S>(p.most_rows)),
         rank(S::kBlocks == 1 ? 0 : BlockInCluster()),
         first_token(rank * S::kTokens),
-        tokens(p.tokens - first_token),
+        tokens_left(p.tokens - first_token),
         rows(Rows(p)),
         gate_tiles((rows + kTileRows - 1) / kTileRows) {}
 
@@ -144,7 +144,7 @@ struct RowsBlock {
     return stages + (stage * kTileRows + row) * p.row_stride;
   }
 
-  // By all threads, before all else.
+  // By all threads, before they use any of it.
   __device__ void Begin() const {
     const int thread = static_cast<int>(threadIdx.x);
     if (thread == 0) head.zero_pack = make_uint4(0, 0, 0, 0);
@@ -168,7 +168,7 @@ struct RowsBlock {
       }
     }
   }
-  // And after it: what another block sends has somewhere to go.
+  // By all threads, last: until then the other block may send here.
   __device__ static void End() {
     if constexpr (S::kBlocks > 1) Sync();
   }

@@ -25,7 +25,7 @@ class DotWarp {
   __device__ void LoadHidden() {
     const auto& p = block_.p;
     const int token = token_tile_ * 8 + Group();
-    const int bytes = token < block_.tokens ? p.row_bytes : 0;
+    const int bytes = token < block_.tokens_left ? p.row_bytes : 0;
     const auto* row =
         static_cast<const std::byte*>(p.hidden_states) +
         static_cast<size_t>(block_.first_token + token) * p.row_bytes +

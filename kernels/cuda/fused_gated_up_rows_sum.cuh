@@ -1,6 +1,6 @@
 // The sum warp of fused_gated_up_rows.cu: adds up what the dot warps leave,
-// lists the active rows and stores h. In a cluster it hears of those of the
-// other block's tokens first.
+// lists the active rows and stores h. In a cluster the two sum warps first tell
+// each other which rows those are.
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 
@@ -134,7 +134,8 @@ class SumWarp {
     bool any = false;
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
-      const bool is_active = row < block_.rows && TokenOf(i) < block_.tokens &&
+      const bool is_active = row < block_.rows &&
+                             TokenOf(i) < block_.tokens_left &&
                              IsActive(scores[i], block_.p.threshold);
       active[i] = is_active ? scores[i] : 0;
       token_counts_[i] += is_active ? 1 : 0;
@@ -206,7 +207,7 @@ class SumWarp {
                                                                   tile.at);
     }
   }
-  // Of this lane's row.
+  // The place of this lane's row. Out of order the leader's word is waited for.
   __device__ int Place(const GatedTile& tile) const {
     if (StoresInOrder()) return tile.at;
     int first = __shfl_sync(kAllLanes, tile.at, 0);
@@ -230,7 +231,7 @@ class SumWarp {
     if (StoresInOrder()) {
 #pragma unroll
       for (int i = 0; i < kSums; ++i) {
-        if (TokenOf(i) >= block_.tokens) continue;
+        if (TokenOf(i) >= block_.tokens_left) continue;
         const int token = block_.first_token + TokenOf(i);
         p.gated[static_cast<size_t>(token) * p.intermediate_size + place] =
             tile.h[i];

@@ -186,9 +186,10 @@ cudaError_t LaunchFusedGatedUp(const FusedGatedUpParams& params,
 bool FusedGatedUpTakes(Device device, int tokens, int hidden_size,
                        int intermediate_size, bool ordered);
 
-// The same on compute capability 9.0 and newer, where the hidden states of 16
-// tokens fit into a block's registers and two tiles of rows into its shared
-// memory. For more tokens FusedBlocks() has to be even, rows at least 4 KB
+// The same of up to kBatchFormTokens on compute capability 9.0 and newer, for
+// up to 512 neurons a block, where the hidden states of 16 tokens fit into its
+// registers and two tiles of rows into its shared memory. For more tokens two
+// blocks share up to 512: FusedBlocks() has to be even, rows at least 4 KB
 // long, and out of order three tiles have to fit. Prepared for
 // BatchFormTokens(tokens). With block_counts to the bits of LaunchFusedGatedUp.
 cudaError_t PrepareFusedGatedUpRows(Element element, Device device, int tokens,

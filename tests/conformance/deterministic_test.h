@@ -33,8 +33,8 @@ class DeterministicTest : public BackendTest {
   // At the edges of the CUDA kernels' tiles: a last chunk, sweep and tile of
   // columns that is not full, fewer neurons than multiprocessors, more of them
   // than a block takes at once, rows that fill the registers of the kernel that
-  // streams them, and a pack more. Under a sanitizer, where those kernels do
-  // not run, two small ones.
+  // streams them, and a pack more; several tiles of rows that two blocks share.
+  // Under a sanitizer, where those kernels do not run, two of the smaller ones.
   static std::vector<TestLayerShape> EdgeShapes() {
     std::vector<TestLayerShape> shapes = {
         {1032, 11000, DataType::kBFloat16, Activation::kDRelu, 0, 0.1},

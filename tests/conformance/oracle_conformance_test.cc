@@ -161,7 +161,8 @@ std::vector<Case> Cases() {
         {8, 100000, DataType::kFloat16, Activation::kDRelu, 0, 1, {1}});
     // Batches whose rows fill the registers that a kernel has for them, and one
     // pack more; on 132 multiprocessors, blocks of 8 and of 9 rows, of which 8
-    // are a tile.
+    // are a tile. And, from 17 tokens on, the shortest rows that two blocks
+    // share and the longest, of which three tiles fit.
     for (size_t hidden :
          {1568, 1576, 2040, 2048, 4256, 4264, 4512, 4520, 5152, 5160}) {
       cases.push_back({hidden,
