@@ -85,7 +85,7 @@ absl::Status CudaSteps::PrepareKernels() const {
         "preparing the fused FFN"));
   }
   for (int tokens : kBatchForms) {
-    if (!StreamsRows(model_, tokens)) continue;
+    if (!StreamsRows(model_, tokens, ordered)) continue;
     status.Update(
         ToStatus(PrepareFusedGatedUpRows(model_.element, model_.device_traits,
                                          tokens, hidden_size_, ordered),

@@ -119,8 +119,9 @@ class CudaSteps {
   absl::Status Select(int tokens, int output_size);
   absl::Status OneTokenUp(const CudaLayer& layer) const;
   void* GatedLow() const;
-  // Whether steps 1 and 2 of FusedBatch stream whole rows.
-  static bool StreamsRows(const CudaModel& model, int tokens);
+  // Whether steps 1 and 2 of FusedBatch stream whole rows. `ordered`:
+  // UsesOrderedBatch().
+  static bool StreamsRows(const CudaModel& model, int tokens, bool ordered);
   // Step 3 of FusedBatch where UsesOrderedBatch.
   absl::Status OrderedDown(const CudaLayer& layer, int tokens) const;
   // What is the same in all sums of parts.

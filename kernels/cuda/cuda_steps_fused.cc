@@ -25,7 +25,7 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
   params.block_counts = ordered ? part_active_ : nullptr;
   params.gated = gated_;
   params.output_size = ordered ? 0 : tokens * hidden_size_;
-  absl::Status status = ToStatus(StreamsRows(model_, tokens)
+  absl::Status status = ToStatus(StreamsRows(model_, tokens, ordered)
                                      ? LaunchFusedGatedUpRows(params, stream_)
                                      : LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");
@@ -81,20 +81,21 @@ bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
   return OrderedDownTakes(model.device_traits, hidden_size, intermediate_size);
 }
 
-bool CudaSteps::StreamsRows(const CudaModel& model, int tokens) {
+bool CudaSteps::StreamsRows(const CudaModel& model, int tokens, bool ordered) {
   return model.sparse_form != SparseForm::kFusedPortable &&
          FusedGatedUpRowsTakes(model.device_traits, tokens,
                                static_cast<int>(model.config.hidden_size),
                                static_cast<int>(model.config.intermediate_size),
-                               UsesOrderedBatch(model));
+                               ordered);
 }
 
 bool CudaSteps::TakesFusedBatch(const CudaModel& model, int tokens) {
-  return StreamsRows(model, tokens) ||
+  const bool ordered = UsesOrderedBatch(model);
+  return StreamsRows(model, tokens, ordered) ||
          FusedGatedUpTakes(model.device_traits, tokens,
                            static_cast<int>(model.config.hidden_size),
                            static_cast<int>(model.config.intermediate_size),
-                           UsesOrderedBatch(model));
+                           ordered);
 }
 
 FusedSumParams CudaSteps::SumParams(int tokens) const {

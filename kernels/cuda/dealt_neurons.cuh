@@ -17,9 +17,14 @@ __host__ __device__ inline int MostDealt(int neurons, int blocks) {
   return DealtTo(neurons, blocks, 0);
 }
 
-// Neuron `i` of this block's.
+// Neuron `i` of those of `block`.
+__device__ inline int DealtNeuron(int i, int blocks, int block) {
+  return block + i * blocks;
+}
+// And of this block's.
 __device__ inline int DealtNeuron(int i) {
-  return static_cast<int>(blockIdx.x) + i * static_cast<int>(gridDim.x);
+  return DealtNeuron(i, static_cast<int>(gridDim.x),
+                     static_cast<int>(blockIdx.x));
 }
 
 // How many the blocks before `block` have.

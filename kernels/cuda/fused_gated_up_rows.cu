@@ -95,9 +95,8 @@ cudaError_t DispatchForm(int tokens, int hidden_size, bool ordered, F&& f) {
 
 // Most rows of a block or cluster.
 template <typename S>
-int MostRows(Device device, int intermediate_size) {
-  return S::kBlocks *
-         MostDealt(intermediate_size, FusedBlocks(device, intermediate_size));
+int MostRows(int neurons, int blocks) {
+  return S::kBlocks * MostDealt(neurons, blocks);
 }
 
 template <typename S>
@@ -120,7 +119,7 @@ bool FusedGatedUpRowsTakes(Device device, int tokens, int hidden_size,
   bool fits = false;
   DispatchForm(tokens, hidden_size, ordered, [&](auto shape, auto /*chunks*/) {
     using S = decltype(shape);
-    const int rows = MostRows<S>(device, intermediate_size);
+    const int rows = MostRows<S>(intermediate_size, blocks);
     fits = rows <= kMaxRows && blocks % S::kBlocks == 0 &&
            (S::kBlocks == 1 || row_bytes >= kMinClusterRowBytes) &&
            Stages<S>(device, hidden_size, rows) >= MinStages<S>(ordered);
@@ -149,8 +148,7 @@ cudaError_t LaunchFusedGatedUpRows(const FusedGatedUpParams& params,
       params.tokens, params.hidden_size, params.block_counts != nullptr,
       [&](auto shape, auto chunks) {
         using S = decltype(shape);
-        const int most_rows =
-            MostRows<S>(params.device, params.intermediate_size);
+        const int most_rows = MostRows<S>(params.intermediate_size, blocks);
         const int stages =
             Stages<S>(params.device, params.hidden_size, most_rows);
         const FusedGatedUpRowsParams rows = {params, 2 * params.hidden_size,

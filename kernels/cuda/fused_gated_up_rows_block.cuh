@@ -54,15 +54,32 @@ struct FusedGatedUpRowsParams : FusedGatedUpParams {
   int most_rows;  // Of a block or cluster.
 };
 
-// What the other block of a cluster says of each tile.
+// What the other block of a cluster says of each tile. Init and Expect as those
+// of Mailbox.
 template <bool kIsThere>
 struct RowsMailboxes {
   Mailbox active[kMaxTiles];  // TileRows::bits() of what it has found,
   Mailbox gated[kMaxTiles];   // and where h is not 0.
   Mailbox places[kMaxTiles];  // Of the first one's h.
+
+#if __CUDA_ARCH__ >= 900
+  __device__ void Init(int tile) {
+    for (Mailbox* of : {active, gated, places}) of[tile].Init();
+  }
+  __device__ void Expect(int tile) {
+    for (Mailbox* of : {active, gated, places}) of[tile].Expect();
+  }
+#endif
 };
 template <>
-struct RowsMailboxes<false> {};
+struct RowsMailboxes<false> {
+  static constexpr Mailbox* active = nullptr;
+  static constexpr Mailbox* gated = nullptr;
+#if __CUDA_ARCH__ >= 900
+  __device__ void Init(int /*tile*/) {}
+  __device__ void Expect(int /*tile*/) {}
+#endif
+};
 
 // Shared memory: this, the scores of active rows, the stages.
 template <typename S>
@@ -138,7 +155,8 @@ struct RowsBlock {
     return block - block % S::kBlocks + row % S::kBlocks;
   }
   __device__ static int Neuron(int row) {
-    return DealtBlock(row) + row / S::kBlocks * static_cast<int>(gridDim.x);
+    return DealtNeuron(row / S::kBlocks, static_cast<int>(gridDim.x),
+                       DealtBlock(row));
   }
   __device__ std::byte* StageRow(int stage, int row) const {
     return stages + (stage * kTileRows + row) * p.row_stride;
@@ -151,22 +169,10 @@ struct RowsBlock {
     if (thread < kMaxStages) InitBarrier(&head.full[thread], kTileRows);
     if (thread < kTurns) InitBarrier(&head.summed[thread], kWarp);
     if (thread < gate_tiles) InitBarrier(&head.scored[thread], kWarp);
-    if constexpr (S::kBlocks > 1) {
-      if (thread < gate_tiles) {
-        head.mailboxes.active[thread].Init();
-        head.mailboxes.gated[thread].Init();
-        head.mailboxes.places[thread].Init();
-      }
-    }
+    if (thread < gate_tiles) head.mailboxes.Init(thread);
     PublishBarriers();
     Sync();
-    if constexpr (S::kBlocks > 1) {
-      if (thread < gate_tiles) {
-        head.mailboxes.active[thread].Expect();
-        head.mailboxes.gated[thread].Expect();
-        head.mailboxes.places[thread].Expect();
-      }
-    }
+    if (thread < gate_tiles) head.mailboxes.Expect(thread);
   }
   // By all threads, last: until then the other block may send here.
   __device__ static void End() {

@@ -102,8 +102,12 @@ class SumWarp {
   // The rows of a tile that some block of the cluster has found, by way of such
   // mailboxes.
   __device__ TileRows Join(TileRows found, Mailbox* mailboxes, int tile) const {
-    if (Lane() == 0) mailboxes[tile].SendTo(1 - block_.rank, found.bits());
-    return TileRows(found.bits() | mailboxes[tile].Read());
+    if constexpr (S::kBlocks == 1) {
+      return found;
+    } else {
+      if (Lane() == 0) mailboxes[tile].SendTo(1 - block_.rank, found.bits());
+      return TileRows(found.bits() | mailboxes[tile].Read());
+    }
   }
 
   // What all dot warps found for a tile.
@@ -141,10 +145,8 @@ class SumWarp {
       token_counts_[i] += is_active ? 1 : 0;
       any = any || is_active;
     }
-    TileRows rows = TileRows::Where(any);
-    if constexpr (S::kBlocks > 1) {
-      rows = Join(rows, head.mailboxes.active, tile);
-    }
+    const TileRows rows =
+        Join(TileRows::Where(any), head.mailboxes.active, tile);
     if (rows.HasMine()) {
       const int place = count_ + rows.BeforeMine();
 #pragma unroll
@@ -171,11 +173,8 @@ class SumWarp {
       matters = matters || tile.h[i] != 0;  // True of NaN.
     }
     tile.first = first;
-    tile.rows = TileRows::Where(matters);
-    if constexpr (S::kBlocks > 1) {
-      tile.rows =
-          Join(tile.rows, block_.head.mailboxes.gated, first / kTileRows);
-    }
+    tile.rows = Join(TileRows::Where(matters), block_.head.mailboxes.gated,
+                     first / kTileRows);
     if (StoresInOrder()) {
       tile.at = PlaceInOrder(tile);
     } else if (IsLeader() && Lane() == 0 && tile.rows.count() != 0) {

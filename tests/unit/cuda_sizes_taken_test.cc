@@ -9,6 +9,10 @@ namespace {
 constexpr Device kH200 = {
     .sm_count = 132, .dependent_launch = true, .shared_bytes = 227 << 10};
 constexpr int kMostNeurons = 132 * 512;  // Of any fused launch.
+constexpr Device kOldDevice = {
+    .sm_count = 132, .dependent_launch = false, .shared_bytes = 227 << 10};
+constexpr Device kSmallBlocks = {
+    .sm_count = 132, .dependent_launch = true, .shared_bytes = 99 << 10};
 
 // Which batches stream whole rows.
 TEST(FusedGatedUpRowsTest, TakesWhatFitsRegistersAndSharedMemory) {
@@ -63,14 +67,10 @@ TEST(FusedGatedUpRowsTest, LeavesTheRest) {
     EXPECT_FALSE(takes(kH200, 5160, 11008));
     EXPECT_FALSE(takes(kH200, 4095, 11008));
     EXPECT_FALSE(takes(kH200, 4096, kMostNeurons + 1));
-    Device device = kH200;
-    device.dependent_launch = false;
-    EXPECT_FALSE(takes(device, 4096, 11008));
+    EXPECT_FALSE(takes(kOldDevice, 4096, 11008));
     // One tile of these rows alone is 66 KB.
-    device = kH200;
-    device.shared_bytes = 99 << 10;
-    EXPECT_FALSE(takes(device, 4096, 11008));
-    EXPECT_TRUE(takes(device, 1536, 3840));
+    EXPECT_FALSE(takes(kSmallBlocks, 4096, 11008));
+    EXPECT_TRUE(takes(kSmallBlocks, 1536, 3840));
   }
 }
 
@@ -92,12 +92,8 @@ TEST(OrderedDownTest, LeavesTheRest) {
   EXPECT_FALSE(OrderedDownTakes(kH200, 6144, 132 * 437));
   EXPECT_FALSE(OrderedDownTakes(kH200, 8192, 132 * 359));
   EXPECT_FALSE(OrderedDownTakes(kH200, 4095, 11008));
-  Device device = kH200;
-  device.dependent_launch = false;
-  EXPECT_FALSE(OrderedDownTakes(device, 4096, 11008));
-  device = kH200;
-  device.shared_bytes = 99 << 10;
-  EXPECT_FALSE(OrderedDownTakes(device, 4096, 11008));
+  EXPECT_FALSE(OrderedDownTakes(kOldDevice, 4096, 11008));
+  EXPECT_FALSE(OrderedDownTakes(kSmallBlocks, 4096, 11008));
 }
 
 }  // namespace
