@@ -4,16 +4,11 @@
 #define SPARSE_FFN_KERNELS_CUDA_CLUSTER_CUH_
 
 #include "kernels/cuda/bulk_copy.cuh"
+#include "kernels/cuda/element.cuh"
 
 namespace sparse_ffn::cuda {
 
 #if __CUDA_ARCH__ >= 900
-
-__device__ inline int BlockInCluster() {
-  int block;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(block));
-  return block;
-}
 
 // By all threads of the cluster that have not ended.
 __device__ inline void SyncCluster() {
@@ -30,29 +25,60 @@ __device__ inline uint32_t AddressIn(int block, const void* shared) {
   return address;
 }
 
-#endif  // __CUDA_ARCH__ >= 900
-
-// For one word from another block of the cluster.
-struct Mailbox {
-  uint64_t barrier;
-  int word;
-
-#if __CUDA_ARCH__ >= 900
-  // By one thread, then SyncCluster(), and by one thread again, by when the
-  // word may have come.
-  __device__ void Init() { InitBarrier(&barrier, 1); }
-  __device__ void Expect() { ArriveFor(&barrier, sizeof(word)); }
-  // By one thread: to `block`, in its mailbox of the same place.
-  __device__ void SendTo(int block, int value) {
+// As Wait, for what another block of the cluster did before the phase ended.
+__device__ inline void WaitForCluster(uint64_t* barrier, uint32_t parity) {
+  uint32_t done = 0;
+  while (done == 0) {
     asm volatile(
-        "st.async.shared::cluster.mbarrier::complete_tx::bytes.s32 "
-        "[%0], %1, [%2];" ::"r"(AddressIn(block, &word)),
-        "r"(value), "r"(AddressIn(block, &barrier))
+        "{\n"
+        ".reg .pred ended;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 "
+        "ended, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, ended;\n"
+        "}"
+        : "=r"(done)
+        : "r"(SharedAddress(barrier)), "r"(parity)
         : "memory");
   }
-  __device__ int Read() {
-    Wait(&barrier, 0);
-    return *static_cast<volatile int*>(&word);
+}
+
+#endif  // __CUDA_ARCH__ >= 900
+
+// For words from another block of the cluster, one after the other. A sender
+// may be kPlaces ahead of its reader, and has to know that it is no more; a
+// block ends when it has read all.
+struct Mailbox {
+  static constexpr int kPlaces = 2;
+
+  uint64_t full[kPlaces];
+  int words[kPlaces];
+
+#if __CUDA_ARCH__ >= 900
+  // By one thread, then SyncCluster(), and by one thread again. Not both
+  // before: compute-sanitizer's racecheck wants something between.
+  __device__ void Init() {
+    for (uint64_t& barrier : full) InitBarrier(&barrier, 1);
+  }
+  __device__ void Expect() {
+    for (uint64_t& barrier : full) ArriveFor(&barrier, sizeof(int));
+  }
+  // By one thread: word number i, from 0, to `block`, in its mailbox of the
+  // same place.
+  __device__ void SendTo(int block, int i, int word) {
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.s32 "
+        "[%0], %1, [%2];" ::"r"(AddressIn(block, &words[i % kPlaces])),
+        "r"(word), "r"(AddressIn(block, &full[i % kPlaces]))
+        : "memory");
+  }
+  // By one warp: word number i.
+  __device__ int Read(int i) {
+    uint64_t* barrier = &full[i % kPlaces];
+    WaitForCluster(barrier, i / kPlaces % 2);
+    const int word = words[i % kPlaces];
+    __syncwarp();
+    if (threadIdx.x % kWarp == 0) ArriveFor(barrier, sizeof(int));
+    return word;
   }
 #endif
 };

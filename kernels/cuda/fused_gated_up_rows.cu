@@ -43,7 +43,6 @@ __global__ void __launch_bounds__(S::kThreads, 1)
       dots.Run();
     }
   }
-  block.End();
 #else
   __trap();  // Built for older devices alone, and run on a newer one.
 #endif

@@ -54,31 +54,12 @@ struct FusedGatedUpRowsParams : FusedGatedUpParams {
   int most_rows;  // Of a block or cluster.
 };
 
-// What the other block of a cluster says of each tile. Init and Expect as those
-// of Mailbox.
-template <bool kIsThere>
-struct RowsMailboxes {
-  Mailbox active[kMaxTiles];  // TileRows::bits() of what it has found,
-  Mailbox gated[kMaxTiles];   // and where h is not 0.
-  Mailbox places[kMaxTiles];  // Of the first one's h.
-
-#if __CUDA_ARCH__ >= 900
-  __device__ void Init(int tile) {
-    for (Mailbox* of : {active, gated, places}) of[tile].Init();
-  }
-  __device__ void Expect(int tile) {
-    for (Mailbox* of : {active, gated, places}) of[tile].Expect();
-  }
-#endif
-};
-template <>
-struct RowsMailboxes<false> {
-  static constexpr Mailbox* active = nullptr;
-  static constexpr Mailbox* gated = nullptr;
-#if __CUDA_ARCH__ >= 900
-  __device__ void Init(int /*tile*/) {}
-  __device__ void Expect(int /*tile*/) {}
-#endif
+// What the blocks of a cluster tell each other, tile after tile.
+enum RowsWord {
+  kActiveRows,  // TileRows::bits() of what one has found,
+  kGatedRows,   // and of where h is not 0.
+  kPlace,       // Of the first one's h, where there is one.
+  kRowsWords
 };
 
 // Shared memory: this, the scores of active rows, the stages.
@@ -92,7 +73,7 @@ struct RowsHead {
   int listed[kMaxTiles];  // Active rows up to that tile.
   int active[kMaxRows];   // Those rows.
   float2 sums[kTurns][S::kTokenTiles][S::kShares][kWarp];
-  RowsMailboxes<(S::kBlocks > 1)> mailboxes;
+  Mailbox mailboxes[kRowsWords];  // For a cluster.
 };
 template <typename S>
 constexpr int kScoresAt = (sizeof(RowsHead<S>) + 127) / 128 * 128;
@@ -143,7 +124,7 @@ struct RowsBlock {
         head(*reinterpret_cast<Head*>(shared)),
         scores(reinterpret_cast<float (*)[S::kTokens]>(shared + kScoresAt<S>)),
         stages(shared + StagesAt<S>(p.most_rows)),
-        rank(S::kBlocks == 1 ? 0 : BlockInCluster()),
+        rank(static_cast<int>(blockIdx.x) % S::kBlocks),
         first_token(rank * S::kTokens),
         tokens_left(p.tokens - first_token),
         rows(Rows(p)),
@@ -169,14 +150,11 @@ struct RowsBlock {
     if (thread < kMaxStages) InitBarrier(&head.full[thread], kTileRows);
     if (thread < kTurns) InitBarrier(&head.summed[thread], kWarp);
     if (thread < gate_tiles) InitBarrier(&head.scored[thread], kWarp);
-    if (thread < gate_tiles) head.mailboxes.Init(thread);
+    const bool has_mailbox = S::kBlocks > 1 && thread < kRowsWords;
+    if (has_mailbox) head.mailboxes[thread].Init();
     PublishBarriers();
     Sync();
-    if (thread < gate_tiles) head.mailboxes.Expect(thread);
-  }
-  // By all threads, last: until then the other block may send here.
-  __device__ static void End() {
-    if constexpr (S::kBlocks > 1) Sync();
+    if (has_mailbox) head.mailboxes[thread].Expect();
   }
 
  private:

@@ -1,6 +1,7 @@
 // The sum warp of fused_gated_up_rows.cu: adds up what the dot warps leave,
 // lists the active rows and stores h. In a cluster the two sum warps first tell
-// each other which rows those are.
+// each other which rows those are. Each reads the other's word of a tile before
+// it sends that of the next: so none is more than two ahead.
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 
@@ -99,14 +100,14 @@ class SumWarp {
                     // in order that of this lane's.
   };
 
-  // The rows of a tile that some block of the cluster has found, by way of such
-  // mailboxes.
-  __device__ TileRows Join(TileRows found, Mailbox* mailboxes, int tile) const {
+  // The rows of a tile that some block of the cluster has found.
+  __device__ TileRows Join(TileRows found, RowsWord word, int tile) const {
     if constexpr (S::kBlocks == 1) {
       return found;
     } else {
-      if (Lane() == 0) mailboxes[tile].SendTo(1 - block_.rank, found.bits());
-      return TileRows(found.bits() | mailboxes[tile].Read());
+      Mailbox& mailbox = block_.head.mailboxes[word];
+      if (Lane() == 0) mailbox.SendTo(1 - block_.rank, tile, found.bits());
+      return TileRows(found.bits() | mailbox.Read(tile));
     }
   }
 
@@ -145,8 +146,7 @@ class SumWarp {
       token_counts_[i] += is_active ? 1 : 0;
       any = any || is_active;
     }
-    const TileRows rows =
-        Join(TileRows::Where(any), head.mailboxes.active, tile);
+    const TileRows rows = Join(TileRows::Where(any), kActiveRows, tile);
     if (rows.HasMine()) {
       const int place = count_ + rows.BeforeMine();
 #pragma unroll
@@ -173,8 +173,7 @@ class SumWarp {
       matters = matters || tile.h[i] != 0;  // True of NaN.
     }
     tile.first = first;
-    tile.rows = Join(TileRows::Where(matters), block_.head.mailboxes.gated,
-                     first / kTileRows);
+    tile.rows = Join(TileRows::Where(matters), kGatedRows, first / kTileRows);
     if (StoresInOrder()) {
       tile.at = PlaceInOrder(tile);
     } else if (IsLeader() && Lane() == 0 && tile.rows.count() != 0) {
@@ -185,6 +184,11 @@ class SumWarp {
 
   // Of this lane's row, among those that are dealt to the same block.
   __device__ int PlaceInOrder(const GatedTile& tile) {
+    if constexpr (S::kBlocks == 1) {
+      const int first = stored_[0];
+      stored_[0] += tile.rows.count();
+      return first + tile.rows.BeforeMine();
+    }
     const bool is_mine = tile.rows.HasMine();
     const int row = is_mine ? block_.head.active[tile.first + Group()] : 0;
     int place = 0;
@@ -198,27 +202,27 @@ class SumWarp {
     return place;
   }
   // Out of order the leader knows it by the time that the next tile has come.
-  __device__ void SendPlace(const GatedTile& tile) const {
+  __device__ void SendPlace(const GatedTile& tile) {
     if constexpr (S::kBlocks > 1) {
-      if (StoresInOrder() || tile.rows.count() == 0) return;
-      if (!IsLeader() || Lane() != 0) return;
-      block_.head.mailboxes.places[tile.first / kTileRows].SendTo(/*block=*/1,
-                                                                  tile.at);
+      if (StoresInOrder() || tile.rows.count() == 0 || !IsLeader()) return;
+      const int i = places_told_++;
+      if (Lane() != 0) return;
+      block_.head.mailboxes[kPlace].SendTo(/*block=*/1, i, tile.at);
     }
   }
   // The place of this lane's row. Out of order the leader's word is waited for.
-  __device__ int Place(const GatedTile& tile) const {
+  __device__ int Place(const GatedTile& tile) {
     if (StoresInOrder()) return tile.at;
     int first = __shfl_sync(kAllLanes, tile.at, 0);
     if constexpr (S::kBlocks > 1) {
       if (!IsLeader()) {
-        first = block_.head.mailboxes.places[tile.first / kTileRows].Read();
+        first = block_.head.mailboxes[kPlace].Read(places_told_++);
       }
     }
     return first + tile.rows.BeforeMine();
   }
 
-  __device__ void Store(const GatedTile& tile) const {
+  __device__ void Store(const GatedTile& tile) {
     const auto& p = block_.p;
     if (tile.rows.count() == 0) return;
     const int place = Place(tile);
@@ -266,6 +270,7 @@ class SumWarp {
   const RowsBlock<S>& block_;
   int count_ = 0;           // Of active rows.
   int stored_[S::kBlocks];  // Where StoresInOrder: the next places.
+  int places_told_ = 0;     // Else, by the leader to the other block.
   int token_counts_[kSums] = {};
 };
 

@@ -164,7 +164,7 @@ std::vector<Case> Cases() {
     // are a tile. And, from 17 tokens on, the shortest rows that two blocks
     // share and the longest, of which three tiles fit.
     for (size_t hidden :
-         {1568, 1576, 2040, 2048, 4256, 4264, 4512, 4520, 5152, 5160}) {
+         {1568, 1576, 2040, 2048, 4256, 4264, 4576, 4584, 5152, 5160}) {
       cases.push_back({hidden,
                        1100,
                        DataType::kBFloat16,

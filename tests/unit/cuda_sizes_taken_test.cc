@@ -42,10 +42,10 @@ TEST(FusedGatedUpRowsTest, SharesRowsBetweenTwoBlocks) {
       EXPECT_TRUE(takes(kH200, tokens, 2048, neurons, false));
       EXPECT_FALSE(takes(kH200, tokens, 5120, neurons, false));
     }
-    EXPECT_TRUE(takes(kH200, tokens, 4320, 11008, false));
-    EXPECT_FALSE(takes(kH200, tokens, 4328, 11008, false));
-    EXPECT_TRUE(takes(kH200, tokens, 4512, 1100, false));
-    EXPECT_FALSE(takes(kH200, tokens, 4520, 1100, false));
+    EXPECT_TRUE(takes(kH200, tokens, 4384, 11008, false));
+    EXPECT_FALSE(takes(kH200, tokens, 4392, 11008, false));
+    EXPECT_TRUE(takes(kH200, tokens, 4576, 1100, false));
+    EXPECT_FALSE(takes(kH200, tokens, 4584, 1100, false));
   }
   for (bool ordered : {false, true}) {
     EXPECT_FALSE(takes(kH200, 33, 4096, 11008, ordered));
