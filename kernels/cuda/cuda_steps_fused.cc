@@ -43,6 +43,7 @@ absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens) const {
   OrderedDownParams params;
   params.down_proj = layer.down_proj;
   params.block_counts = part_active_;
+  params.active = counters() + 1;
   params.list = union_list_;
   params.gated = gated_;
   params.parts = parts_;

@@ -230,6 +230,7 @@ cudaError_t LaunchSparseDownBatch(const SparseDownParams& params,
 struct OrderedDownParams {
   const void* down_proj;    // [n, hidden], transposed from the checkpoint
   const int* block_counts;  // [blocks]
+  const int* active;        // [tokens]: neurons of each of them; for balance
   const int* list;          // [n], as that launch left it; all is read
   const float* gated;       // [tokens, n], likewise
   float* parts;     // [SumGroups(), tokens, part_stride], 16-byte aligned

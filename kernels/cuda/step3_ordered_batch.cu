@@ -41,6 +41,9 @@ class Block {
       shared_.zero_row[thread] = make_uint4(0, 0, 0, 0);
     }
     stage_rows_.Make(&shared_.stages, &shared_.group_rows);
+    if (Warp() < kDownSumWarps) {
+      tokens_ = WarpTokens<kTokens>(Warp(), p_.active, p_.tokens);
+    }
     __syncthreads();
     stages_ = shared_.stages;
     if (Warp() < kDownSumWarps) {
@@ -63,10 +66,6 @@ class Block {
 
   __device__ static int Warp() { return threadIdx.x / kWarp; }
   __device__ static int Lane() { return threadIdx.x % kWarp; }
-  // Token k of this warp.
-  __device__ static int Token(int k) {
-    return Warp() / S::kTokenWarps * S::kWarpTokens + k;
-  }
   // Of pack k of this lane, in the tile.
   __device__ static int Column(int k) {
     const int pack = Warp() % S::kTokenWarps * S::kPacks + k;
@@ -142,13 +141,13 @@ class Block {
     const int count = exists ? stage_rows_[i].count : 0;
 #pragma unroll
     for (int k = 0; k < S::kWarpTokens; ++k) {
-      const float* from = p_.gated +
-                          static_cast<size_t>(Token(k)) * p_.intermediate_size +
-                          first;
+      const float* from =
+          p_.gated + static_cast<size_t>(tokens_[k]) * p_.intermediate_size +
+          first;
 #pragma unroll
       for (int r = 0; r < kLaneRows; ++r) {
         const int row = r * kWarp + Lane();
-        gated[k][r] = row < count && Token(k) < p_.tokens ? from[row] : 0;
+        gated[k][r] = row < count && tokens_[k] < p_.tokens ? from[row] : 0;
       }
     }
   }
@@ -229,8 +228,9 @@ class Block {
   __device__ void Store() const {
 #pragma unroll
     for (int t = 0; t < S::kWarpTokens; ++t) {
-      if (Token(t) >= p_.tokens) return;
-      const size_t row = static_cast<size_t>(blockIdx.y) * p_.tokens + Token(t);
+      if (tokens_[t] >= p_.tokens) continue;
+      const size_t row =
+          static_cast<size_t>(blockIdx.y) * p_.tokens + tokens_[t];
 #pragma unroll
       for (int k = 0; k < S::kPacks; ++k) {
         const int column = blockIdx.x * kTileColumns + Column(k);
@@ -247,6 +247,7 @@ class Block {
   const OrderedDownParams& p_;
   DownShared<kTokens>& shared_;
   const GroupStages stage_rows_;
+  WarpTokens<kTokens> tokens_;
   int stages_ = 0;
   // Of this warp's tokens.
   Sums all_[S::kWarpTokens] = {};    // The group's blocks so far.

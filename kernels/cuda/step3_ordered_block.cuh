@@ -31,6 +31,48 @@ struct Shares {
   static_assert(kPacks >= 1);
 };
 
+#if __CUDA_ARCH__ >= 900
+
+// Those of a sum warp. Two warps may not differ much in what they have to add
+// up, since the rows wait for the last one: where a warp has two tokens, the
+// one with the most active neurons goes with the one with the fewest, and so
+// on.
+template <int kTokens>
+class WarpTokens {
+  using S = Shares<kTokens>;
+
+ public:
+  WarpTokens() = default;
+  // By all lanes. `active`: neurons of each of `tokens`.
+  __device__ WarpTokens(int warp, const int* active, int tokens) {
+    if constexpr (S::kWarpTokens == 1) {
+      tokens_[0] = warp / S::kTokenWarps;
+    } else {
+      static_assert(S::kWarpTokens == 2 && kTokens == kWarp);
+      const int lane = static_cast<int>(threadIdx.x) % kWarp;
+      const int mine = lane < tokens ? active[lane] : 0;
+      int rank = 0;  // Of token `lane`.
+#pragma unroll
+      for (int i = 0; i < kWarp; ++i) {
+        const int other = __shfl_sync(kAllLanes, mine, i);
+        rank += other > mine || (other == mine && i < lane) ? 1 : 0;
+      }
+      tokens_[0] = LaneWhere(rank == warp);
+      tokens_[1] = LaneWhere(rank == kTokens - 1 - warp);
+    }
+  }
+  __device__ int operator[](int k) const { return tokens_[k]; }
+
+ private:
+  __device__ static int LaneWhere(bool is) {
+    return __ffs(static_cast<int>(__ballot_sync(kAllLanes, is))) - 1;
+  }
+
+  int tokens_[S::kWarpTokens];
+};
+
+#endif  // __CUDA_ARCH__ >= 900
+
 // Stages have as many rows as a block has of the fused launch, or parts of
 // those, and follow each other in a ring.
 constexpr int kLaneRows = 2;  // A lane takes rows kWarp apart.
