@@ -216,8 +216,8 @@ void CudaLane::LeaveAhead() {
 
 absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
   if (path != FfnPath::kFused) return QueueSteps(layer, tokens, path);
-  return IsDirect(tokens, path) ? QueueFused(layer, tokens)
-                                : QueueFusedBatch(layer, tokens);
+  return steps_->FusesAllSteps(tokens) ? QueueFused(layer, tokens)
+                                       : QueueFusedBatch(layer, tokens);
 }
 
 absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
@@ -235,9 +235,7 @@ absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens,
   CudaSteps::FusedBuffers buffers;
   buffers.hidden_states =
       fetches ? pinned_input_.get() : steps_->hidden_states();
-  buffers.output = pinned_output();
-  buffers.counters = pinned_counters(tokens, FfnPath::kFused);
-  buffers.done = &words().done;
+  buffers.result = DirectResult(tokens);
   buffers.ahead = ahead;
   status.Update(steps_->Fused(layer, tokens, buffers));
   return status;
@@ -279,8 +277,14 @@ absl::StatusOr<bool> CudaLane::AwaitDone(int number) const {
 
 absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {
   absl::Status status = CopyIn(tokens);
-  status.Update(steps_->FusedBatch(layer, tokens));
   if (!status.ok()) return status;  // Nobody is told that it is done.
+  if (IsDirect(tokens, FfnPath::kFused)) {
+    ExpectAnnouncement();
+    const CudaSteps::ResultBuffers result = DirectResult(tokens);
+    return steps_->FusedBatch(layer, tokens, &result);
+  }
+  status = steps_->FusedBatch(layer, tokens);
+  if (!status.ok()) return status;
   return CopyOut(tokens);
 }
 
@@ -355,6 +359,11 @@ uint64_t CudaLane::Nanoseconds(Mark from, Mark to) const {
   const cudaError_t error = cudaEventElapsedTime(
       &milliseconds, events_[from].get(), events_[to].get());
   return error == cudaSuccess ? static_cast<uint64_t>(milliseconds * 1e6F) : 0;
+}
+
+CudaSteps::ResultBuffers CudaLane::DirectResult(int tokens) const {
+  return {pinned_output(), pinned_counters(tokens, FfnPath::kFused),
+          &words().done};
 }
 
 float* CudaLane::pinned_output() const {

@@ -77,7 +77,7 @@ class CudaLane : public FfnLane {
   // Queues a whole batch.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
-  // Where IsDirect, by one call where that was recorded.
+  // All steps in one kernel, by one call where that was recorded.
   absl::Status QueueFused(const CudaLayer& layer, int tokens);
   absl::Status QueueFusedLaunches(const CudaLayer& layer, int tokens,
                                   const AheadParams& ahead = {});
@@ -86,7 +86,8 @@ class CudaLane : public FfnLane {
   // there.
   bool IsDirect(size_t tokens, FfnPath path) const {
     return path == FfnPath::kFused &&
-           steps_->FusesAllSteps(static_cast<int>(tokens));
+           (steps_->FusesAllSteps(static_cast<int>(tokens)) ||
+            CudaSteps::UsesOrderedBatch(model_));
   }
   // Makes Await wait for the word of a launch that is still to come.
   void ExpectAnnouncement();
@@ -103,6 +104,8 @@ class CudaLane : public FfnLane {
                     int* done, const char* what);
   absl::Status Record(Mark mark);
   uint64_t Nanoseconds(Mark from, Mark to) const;
+  // Where it goes if IsDirect.
+  CudaSteps::ResultBuffers DirectResult(int tokens) const;
   float* pinned_output() const;
   Words& words() const {
     return *reinterpret_cast<Words*>(pinned_words_.get());

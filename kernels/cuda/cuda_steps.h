@@ -64,24 +64,30 @@ class CudaSteps {
   static bool TakesFusedBatch(const CudaModel& model, int tokens);
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
-  // Of one call of Fused, which uses no others; 16-byte aligned, on the device
-  // or in page-locked host memory.
-  struct FusedBuffers {
-    // [tokens, hidden] of weights_dtype. Where UsesFusedBulk, there when the
-    // call is made, or when `ahead` says so; else as written by the work before
-    // it in the stream.
-    const void* hidden_states;
+  // For the result of one call; 16-byte aligned, on the device or in
+  // page-locked host memory.
+  struct ResultBuffers {
     float* output;  // [tokens, hidden]
     int* counters;  // [1 + tokens], as at counter_offset().
     // [1], in host memory, or null: becomes 1 when both are there, sooner than
     // the stream says so; where made ahead as in FusedSumParams.
     int* done;
+  };
+  // Of one call of Fused, which uses no others.
+  struct FusedBuffers {
+    // [tokens, hidden] of weights_dtype, on the device or page-locked, 16-byte
+    // aligned. Where UsesFusedBulk, there when the call is made, or when
+    // `ahead` says so; else as written by the work before it in the stream.
+    const void* hidden_states;
+    ResultBuffers result;
     AheadParams ahead = {};  // Only where UsesFusedBulk.
   };
   absl::Status Fused(const CudaLayer& layer, int tokens,
                      const FusedBuffers& buffers) const;
-  // Leaves behind what SparseUp and SparseDown do.
-  absl::Status FusedBatch(const CudaLayer& layer, int tokens);
+  // Leaves behind what SparseUp and SparseDown do; or, where UsesOrderedBatch
+  // and `result` is not null, has the output and the counters go there.
+  absl::Status FusedBatch(const CudaLayer& layer, int tokens,
+                          const ResultBuffers* result = nullptr);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
   const void* dense_gated() const { return dense_gated_; }
@@ -123,9 +129,10 @@ class CudaSteps {
   // UsesOrderedBatch().
   static bool StreamsRows(const CudaModel& model, int tokens, bool ordered);
   // Step 3 of FusedBatch where UsesOrderedBatch.
-  absl::Status OrderedDown(const CudaLayer& layer, int tokens) const;
+  absl::Status OrderedDown(const CudaLayer& layer, int tokens,
+                           const ResultBuffers* result) const;
   // What is the same in all sums of parts.
-  FusedSumParams SumParams(int tokens) const;
+  FusedSumParams SumParams(int tokens, const ResultBuffers& result) const;
   SparseDownParams DownParams(const CudaLayer& layer, int tokens,
                               const int* list_count) const;
 

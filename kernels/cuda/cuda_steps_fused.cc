@@ -12,7 +12,8 @@ void CudaSteps::FillFused(const CudaLayer& layer, int tokens,
   params->threshold = model_.config.threshold;
 }
 
-absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
+absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
+                                   const ResultBuffers* result) {
   FusedGatedUpParams params;
   BeginBatch(&params);
   FillFused(layer, tokens, &params);
@@ -29,17 +30,15 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens) {
                                      ? LaunchFusedGatedUpRows(params, stream_)
                                      : LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");
-  if (ordered) {
-    status.Update(OrderedDown(layer, tokens));
-    return status;
-  }
-  status.Update(ToStatus(
+  if (!status.ok()) return status;  // Nobody is told that it is done.
+  if (ordered) return OrderedDown(layer, tokens, result);
+  return ToStatus(
       LaunchSparseDownBatch(DownParams(layer, tokens, gated_count), stream_),
-      "sparse down product"));
-  return status;
+      "sparse down product");
 }
 
-absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens) const {
+absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens,
+                                    const ResultBuffers* result) const {
   OrderedDownParams params;
   params.down_proj = layer.down_proj;
   params.block_counts = part_active_;
@@ -56,15 +55,16 @@ absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens) const {
   params.device = model_.device_traits;
   absl::Status status =
       ToStatus(LaunchOrderedDown(params, stream_), "ordered down product");
-  FusedSumParams sum = SumParams(tokens);
-  sum.active = nullptr;
-  sum.output = output_;
-  sum.counters = nullptr;
-  sum.done = nullptr;
+  if (!status.ok()) return status;  // As above.
+  FusedSumParams sum = SumParams(
+      tokens,
+      result != nullptr ? *result : ResultBuffers{output_, nullptr, nullptr});
+  // They are counted already.
+  sum.active = result != nullptr ? counters() : nullptr;
+  sum.active_count = 1;
   sum.part_count = SumGroups(model_.device_traits.sm_count, hidden_size_);
   sum.groups = 1;
-  status.Update(ToStatus(LaunchFusedSum(sum, stream_), "sum of the groups"));
-  return status;
+  return ToStatus(LaunchFusedSum(sum, stream_), "sum of the groups");
 }
 
 bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
@@ -99,9 +99,13 @@ bool CudaSteps::TakesFusedBatch(const CudaModel& model, int tokens) {
                            ordered);
 }
 
-FusedSumParams CudaSteps::SumParams(int tokens) const {
+FusedSumParams CudaSteps::SumParams(int tokens,
+                                    const ResultBuffers& result) const {
   FusedSumParams sum;
   sum.parts = parts_;
+  sum.output = result.output;
+  sum.counters = result.counters;
+  sum.done = result.done;
   sum.state = fused_state_;
   sum.ahead_number = 0;
   sum.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
@@ -140,13 +144,11 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
                                      : LaunchFusedPortable(params, stream_),
                                  "fused FFN");
   if (!status.ok()) return status;  // Nobody is told that it is done.
-  FusedSumParams sum = SumParams(tokens);
+  FusedSumParams sum = SumParams(tokens, buffers.result);
   sum.active = part_active_;
-  sum.output = buffers.output;
-  sum.counters = buffers.counters;
-  sum.done = buffers.done;
   sum.ahead_number = buffers.ahead.number;
   sum.part_count = FusedBlocks(model_.device_traits, intermediate_size_);
+  sum.active_count = sum.part_count;
   sum.groups = SumGroups(model_.device_traits.sm_count, hidden_size_);
   return ToStatus(LaunchFusedSum(sum, stream_), "sum of the fused FFN");
 }

@@ -52,11 +52,12 @@ __device__ bool WasLeft(const FusedSumParams& p) {
 }
 
 __device__ void SumActive(const FusedSumParams& p, bool left) {
-  __shared__ int active[1 + kOneKernelTokens];
+  __shared__ int active[1 + kBatchFormTokens];
+  static_assert(1 + kBatchFormTokens <= kThreads);
   const int thread = static_cast<int>(threadIdx.x);
   if (thread <= p.tokens) active[thread] = 0;
   __syncthreads();
-  for (int i = thread; i < p.part_count * (1 + p.tokens); i += kThreads) {
+  for (int i = thread; i < p.active_count * (1 + p.tokens); i += kThreads) {
     atomicAdd(&active[i % (1 + p.tokens)], p.active[i]);
   }
   __syncthreads();

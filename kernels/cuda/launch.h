@@ -314,7 +314,8 @@ cudaError_t LaunchFusedPortable(const FusedTokensParams& params,
 // not even on the number of tokens: equal inputs give equal bits.
 struct FusedSumParams {
   const float* parts;  // [part_count, tokens, part_stride]
-  const int* active;   // [part_count, 1 + tokens]; or null: nothing is counted
+  const int* active;   // [active_count, 1 + tokens]: active neurons of disjoint
+                       // pieces; or null: nothing is counted
   float* output;       // [tokens, hidden], on the device or page-locked; rows
                        // 16-byte aligned where there is more than one
   int* counters;  // [1 + tokens]: active neurons, of the union, then of each
@@ -325,6 +326,7 @@ struct FusedSumParams {
   int ahead_number;   // Its AheadParams::number; 0: it was not made ahead.
   FusedState* state;  // for the two above
   int part_count;
+  int active_count;
   int groups;  // SumGroups() or 1. Part i is of group i % groups: a group is
                // added up part by part, then the groups one by one.
   int part_stride;

@@ -9,7 +9,7 @@
 namespace sparse_ffn::bench {
 
 // Microseconds a layer; 0 where not measured. Device time, but for the last
-// two.
+// three.
 struct CaseTimes {
   double gate = 0;  // Each of the three steps alone.
   double step2 = 0;
@@ -26,7 +26,8 @@ struct CaseTimes {
   double dense_transposed = 0;  // The whole.
   double dense_natural = 0;
   double host_to_host = 0;  // As the server runs sparse batches, in turn.
-  double unforeseen = 0;    // The same, none launched ahead.
+  double deterministic_host_to_host = 0;  // The same, with --deterministic.
+  double unforeseen = 0;                  // Without, and none launched ahead.
 };
 
 // 0 where a time that it takes was not measured.

@@ -22,9 +22,9 @@ std::string TableHeader() {
   std::string header = absl::StrFormat("%-13s %-8s %-9s %4s %7s", "preset",
                                        "dtype", "sparsity", "tok", "union");
   for (const char* name :
-       {"gate", "step2", "step3", "steps", "fused", "product", "dense", "floor",
-        "MB", "TB/s", "% of bw", "/floor", "vs dns", "2 vs d", "3 vs d", "h2h",
-        "unfores", "determ", "/sparse"}) {
+       {"gate",   "step2", "step3",   "steps",   "fused",   "product", "dense",
+        "floor",  "MB",    "TB/s",    "% of bw", "/floor",  "vs dns",  "2 vs d",
+        "3 vs d", "h2h",   "unfores", "determ",  "/sparse", "det h2h"}) {
     absl::StrAppendFormat(&header, " %7s", name);
   }
   return header + "\n";
@@ -46,7 +46,8 @@ std::string TableRow(const TimedCase& timed) {
                   Cell(7, 2, f.to_dense), Cell(7, 2, f.step2_to_dense),
                   Cell(7, 2, f.step3_to_dense), Cell(7, 1, t.host_to_host),
                   Cell(7, 1, t.unforeseen), Cell(7, 1, t.deterministic),
-                  Cell(7, 2, f.deterministic_to_sparse), "\n");
+                  Cell(7, 2, f.deterministic_to_sparse),
+                  Cell(7, 1, t.deterministic_host_to_host), "\n");
   return row;
 }
 
@@ -75,6 +76,7 @@ nlohmann::json CaseJson(const TimedCase& timed) {
   add("dense_natural_us", t.dense_natural);
   add("host_to_host_us", t.host_to_host);
   add("unforeseen_us", t.unforeseen);
+  add("deterministic_host_to_host_us", t.deterministic_host_to_host);
   add("floor_bytes", f.floor_bytes);
   add("floor_us", f.floor_us);
   add("sparse_bytes_per_second", f.bytes_per_second);

@@ -126,8 +126,8 @@ absl::Status CaseTimer::TimeFusedTokens(cuda::CudaSteps* steps,
   if (!status.ok()) return status;
   const cuda::CudaSteps::FusedBuffers buffers = {
       fetches ? input->get() : steps->hidden_states(),
-      reinterpret_cast<float*>(output->get()),
-      reinterpret_cast<int*>(counters->get()), nullptr};
+      {reinterpret_cast<float*>(output->get()),
+       reinterpret_cast<int*>(counters->get()), nullptr}};
   return Time(microseconds, [&](const CudaLayer& layer) {
     return steps->Fused(layer, tokens_, buffers);
   });

@@ -69,6 +69,15 @@ absl::Status ModelRun::RunCase(const Case& one) {
     if (!median.ok()) return At(timed.Key(), median.status());
     *time = *median;
   }
+  if (timed.times.deterministic > 0) {
+    bool& deterministic = model_->cuda_model().config.deterministic;
+    deterministic = true;
+    auto median = HostToHost(model_.get(), one.tokens,
+                             model_->cuda_model().config.launch_ahead_us);
+    deterministic = false;
+    if (!median.ok()) return At(timed.Key(), median.status());
+    timed.times.deterministic_host_to_host = *median;
+  }
   timed.figures =
       Derive(timed.times, timed.union_density,
              static_cast<double>(model_->matrix_bytes()), read_bandwidth_);
