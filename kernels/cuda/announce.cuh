@@ -3,12 +3,15 @@
 #define SPARSE_FFN_KERNELS_CUDA_ANNOUNCE_CUH_
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_outcome.h"
 
 namespace sparse_ffn::cuda {
 
 // By one thread of each block, after a barrier behind all that the block stored
-// in the host's memory: the last one sets the host's word.
-__device__ inline void Announce(FusedState* state, int* done, int word) {
+// in the host's memory: the last one sets the host's word. `ahead_number` and
+// `left`: as in FusedSumParams.
+__device__ inline void Announce(FusedState* state, int* done, int ahead_number,
+                                bool left) {
   __threadfence_system();
   if (atomicAdd(&state->blocks_done, 1) + 1 < static_cast<int>(gridDim.x)) {
     return;
@@ -17,7 +20,8 @@ __device__ inline void Announce(FusedState* state, int* done, int word) {
   // Each block's results were in the host's memory before it counted itself,
   // by its own fence.
   __threadfence();
-  *static_cast<volatile int*>(done) = word;
+  const int number = ahead_number == 0 ? kNotAhead : ahead_number;
+  *static_cast<volatile int*>(done) = left ? -number : number;
 }
 
 }  // namespace sparse_ffn::cuda

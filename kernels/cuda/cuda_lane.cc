@@ -20,6 +20,8 @@ using Clock = std::chrono::steady_clock;
 // host need not wait for the stream then.
 constexpr size_t kMostCopiedIn = size_t{256} << 10;
 constexpr size_t kMostCopiedOut = size_t{1} << 20;
+// The hidden states of more take as long to come as a launch.
+constexpr int kMostAheadTokens = 16;
 
 }  // namespace
 
@@ -44,8 +46,11 @@ CudaLane::~CudaLane() {
 std::vector<BatchForecast::Batch> CudaLane::Foreseeable(
     const CudaModel& model) {
   std::vector<BatchForecast::Batch> batches;
-  for (int tokens = 1; tokens <= kOneKernelTokens; ++tokens) {
-    if (!CudaSteps::UsesFusedBulk(model, tokens)) continue;
+  for (int tokens = 1; tokens <= kMostAheadTokens; ++tokens) {
+    if (!CudaSteps::UsesFusedBulk(model, tokens) &&
+        !CudaSteps::StreamsRows(model, tokens)) {
+      continue;
+    }
     for (const auto& [layer, weights] : model.layers) {
       batches.emplace_back(layer, tokens);
     }
@@ -151,13 +156,13 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
 absl::Status CudaLane::Compute(const CudaLayer& layer,
                                BatchForecast::Batch batch, FfnPath path) {
   const auto tokens = static_cast<int>(batch.second);
-  const bool direct = IsDirect(tokens, path);
+  const bool fused = path == FfnPath::kFused;
   const std::optional<Ahead> ahead = std::exchange(ahead_, std::nullopt);
   const bool foreseen =
-      ahead.has_value() && direct && ahead->batch == batch && !HasLeft(*ahead);
+      ahead.has_value() && fused && ahead->batch == batch && !HasLeft(*ahead);
   if (ahead.has_value()) Tell(*ahead, foreseen);
-  // A timed one in steps stands for those in one kernel.
-  const bool alike = direct || (timed_ && path == FfnPath::kSparse);
+  // A timed one in steps stands for fused ones.
+  const bool alike = fused || (timed_ && path == FfnPath::kSparse);
   forecast_.Add(alike ? std::optional(batch) : std::nullopt);
   if (foreseen) {
     const absl::StatusOr<bool> ran = AwaitAhead(*ahead);
@@ -165,14 +170,16 @@ absl::Status CudaLane::Compute(const CudaLayer& layer,
   }
   absl::Status status = Queue(layer, tokens, path);
   if (!status.ok()) return status;
-  // Other paths may wait for the stream, which it would keep from ending.
-  const absl::Status launched = direct ? LaunchAhead() : absl::OkStatus();
+  counter_offset_ = CounterOffset(tokens, path);
+  // Else the stream is waited for, which it would keep from ending.
+  const absl::Status launched = announces_ ? LaunchAhead() : absl::OkStatus();
   status = Await();
   status.Update(launched);
   return status;
 }
 
 absl::StatusOr<bool> CudaLane::AwaitAhead(const Ahead& ahead) {
+  counter_offset_ = ahead.counter_offset;
   const absl::Status launched = LaunchAhead();
   absl::StatusOr<bool> ran = AwaitDone(ahead.number);
   launched_ahead_ = ran.ok() && *ran;
@@ -191,12 +198,17 @@ absl::Status CudaLane::LaunchAhead() {
   ahead_number_ = ahead_number_ == std::numeric_limits<int>::max()
                       ? kFirst
                       : ahead_number_ + 1;
+  ahead_ = {*next, ahead_number_, 0};
   constexpr unsigned kNanoseconds = 1000;
-  ahead_ = {*next, ahead_number_};
-  return QueueFusedLaunches(model_.layers.at(next->first),
-                            static_cast<int>(next->second),
-                            {&words().ahead, ahead_number_,
-                             kNanoseconds * model_.config.launch_ahead_us});
+  const AheadParams ahead = {&words().ahead, ahead_number_,
+                             kNanoseconds * model_.config.launch_ahead_us};
+  const CudaLayer& layer = model_.layers.at(next->first);
+  const auto tokens = static_cast<int>(next->second);
+  absl::Status status = steps_->FusesAllSteps(tokens)
+                            ? QueueFusedLaunches(layer, tokens, ahead)
+                            : QueueFusedBatch(layer, tokens, ahead);
+  ahead_->counter_offset = CounterOffset(tokens, FfnPath::kFused);
+  return status;
 }
 
 void CudaLane::Tell(const Ahead& ahead, bool runs) const {
@@ -235,7 +247,7 @@ absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens,
   CudaSteps::FusedBuffers buffers;
   buffers.hidden_states =
       fetches ? pinned_input_.get() : steps_->hidden_states();
-  buffers.result = DirectResult(tokens);
+  buffers.result = DirectResult();
   buffers.ahead = ahead;
   status.Update(steps_->Fused(layer, tokens, buffers));
   return status;
@@ -275,33 +287,43 @@ absl::StatusOr<bool> CudaLane::AwaitDone(int number) const {
   return outcome == LaunchOutcome::kRan;
 }
 
-absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens) {
-  absl::Status status = CopyIn(tokens);
+absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens,
+                                       const AheadParams& ahead) {
+  absl::Status status = CopyIn(tokens, ahead);
   if (!status.ok()) return status;  // Nobody is told that it is done.
   if (IsDirect(tokens, FfnPath::kFused)) {
-    ExpectAnnouncement();
-    const CudaSteps::ResultBuffers result = DirectResult(tokens);
-    return steps_->FusedBatch(layer, tokens, &result);
+    if (ahead.number == 0) ExpectAnnouncement();
+    const CudaSteps::ResultBuffers result = DirectResult();
+    return steps_->FusedBatch(layer, tokens, &result, ahead.number);
   }
-  status = steps_->FusedBatch(layer, tokens);
+  status = steps_->FusedBatch(layer, tokens, nullptr, ahead.number);
   if (!status.ok()) return status;
-  return CopyOut(tokens);
+  return CopyOut(tokens, ahead.number);
 }
 
-absl::Status CudaLane::CopyIn(int tokens) {
+absl::Status CudaLane::CopyIn(int tokens, const AheadParams& ahead) {
+  SmallCopyParams params;
+  params.from = pinned_input_.get();
+  params.to = steps_->hidden_states();
+  params.done = nullptr;
+  params.ahead = ahead;
   const size_t bytes = input(tokens).bytes();
-  return Copy(pinned_input_.get(), steps_->hidden_states(), bytes,
-              bytes <= kMostCopiedIn, /*done=*/nullptr,
+  return Copy(params, bytes, bytes <= kMostCopiedIn || ahead.number != 0,
               "copying the hidden states in");
 }
 
-absl::Status CudaLane::CopyOut(int tokens) {
+absl::Status CudaLane::CopyOut(int tokens, int ahead_number) {
   const size_t bytes = steps_->ResultBytes(tokens);
-  const bool by_kernel = bytes <= kMostCopiedOut;
+  const bool by_kernel = bytes <= kMostCopiedOut || ahead_number != 0;
   // A timed one is over with its last event.
-  if (by_kernel && !timed_) ExpectAnnouncement();
-  return Copy(steps_->result(), pinned_result_.get(), bytes, by_kernel,
-              announces_ ? &words().done : nullptr, "copying the result out");
+  const bool announces = by_kernel && !timed_;
+  if (announces && ahead_number == 0) ExpectAnnouncement();
+  SmallCopyParams params;
+  params.from = steps_->result();
+  params.to = pinned_result_.get();
+  params.done = announces ? &words().done : nullptr;
+  params.ahead.number = ahead_number;
+  return Copy(params, bytes, by_kernel, "copying the result out");
 }
 
 absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
@@ -330,17 +352,13 @@ absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
   return status;
 }
 
-absl::Status CudaLane::Copy(const void* from, void* to, size_t bytes,
-                            bool by_kernel, int* done, const char* what) {
+absl::Status CudaLane::Copy(SmallCopyParams params, size_t bytes,
+                            bool by_kernel, const char* what) {
   if (!by_kernel) {
-    return ToStatus(
-        cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_.get()),
-        what);
+    return ToStatus(cudaMemcpyAsync(params.to, params.from, bytes,
+                                    cudaMemcpyDefault, stream_.get()),
+                    what);
   }
-  SmallCopyParams params;
-  params.from = from;
-  params.to = to;
-  params.done = done;
   params.state = steps_->fused_state();
   params.packs = static_cast<int>((bytes + 15) / 16);
   params.device = model_.device_traits;
@@ -361,9 +379,8 @@ uint64_t CudaLane::Nanoseconds(Mark from, Mark to) const {
   return error == cudaSuccess ? static_cast<uint64_t>(milliseconds * 1e6F) : 0;
 }
 
-CudaSteps::ResultBuffers CudaLane::DirectResult(int tokens) const {
-  return {pinned_output(), pinned_counters(tokens, FfnPath::kFused),
-          &words().done};
+CudaSteps::ResultBuffers CudaLane::DirectResult() const {
+  return {pinned_output(), pinned_counters(0), &words().done};
 }
 
 float* CudaLane::pinned_output() const {
@@ -371,15 +388,13 @@ float* CudaLane::pinned_output() const {
                                   CudaSteps::CounterBytes(model_.config));
 }
 
-int* CudaLane::pinned_counters(size_t tokens, FfnPath path) const {
-  return reinterpret_cast<int*>(
-      pinned_result_.get() +
-      (IsDirect(tokens, path) ? 0 : steps_->counter_offset()));
+int* CudaLane::pinned_counters(size_t offset) const {
+  return reinterpret_cast<int*>(pinned_result_.get() + offset);
 }
 
 FfnResult CudaLane::Result(size_t tokens, FfnPath path) const {
   const auto* counters =
-      reinterpret_cast<const uint32_t*>(pinned_counters(tokens, path));
+      reinterpret_cast<const uint32_t*>(pinned_counters(counter_offset_));
   FfnResult result;
   result.output = {pinned_output(), tokens, model_.config.hidden_size,
                    DataType::kFloat32};

@@ -46,10 +46,11 @@ class CudaLane : public FfnLane {
     int done = 0;               // As in FusedSumParams.
     alignas(64) int ahead = 0;  // As in AheadParams.
   };
-  // The launch that waits for its batch.
+  // The launches that wait for their batch.
   struct Ahead {
     BatchForecast::Batch batch;
     int number;
+    size_t counter_offset;
   };
 
   explicit CudaLane(const CudaModel& model);
@@ -81,7 +82,8 @@ class CudaLane : public FfnLane {
   absl::Status QueueFused(const CudaLayer& layer, int tokens);
   absl::Status QueueFusedLaunches(const CudaLayer& layer, int tokens,
                                   const AheadParams& ahead = {});
-  absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens);
+  absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens,
+                               const AheadParams& ahead = {});
   // Whether the result goes straight to the host, which is told when it is
   // there.
   bool IsDirect(size_t tokens, FfnPath path) const {
@@ -95,23 +97,27 @@ class CudaLane : public FfnLane {
   absl::Status Await();
   // Until the launch known by `number` is over: whether it ran.
   absl::StatusOr<bool> AwaitDone(int number) const;
-  absl::Status CopyIn(int tokens);
-  absl::Status CopyOut(int tokens);
-  // Between page-locked memory and the device. Sizes are rounded up to 16
-  // bytes; all our buffers are multiples of that.
-  // By a kernel, `done` as in SmallCopyParams, or else by the copy engine.
-  absl::Status Copy(const void* from, void* to, size_t bytes, bool by_kernel,
-                    int* done, const char* what);
+  absl::Status CopyIn(int tokens, const AheadParams& ahead = {});
+  absl::Status CopyOut(int tokens, int ahead_number = 0);
+  // Between page-locked memory and the device, by a kernel or else by the copy
+  // engine. Sizes are rounded up to 16 bytes; all our buffers are multiples of
+  // that.
+  absl::Status Copy(SmallCopyParams params, size_t bytes, bool by_kernel,
+                    const char* what);
   absl::Status Record(Mark mark);
   uint64_t Nanoseconds(Mark from, Mark to) const;
   // Where it goes if IsDirect.
-  CudaSteps::ResultBuffers DirectResult(int tokens) const;
+  CudaSteps::ResultBuffers DirectResult() const;
   float* pinned_output() const;
   Words& words() const {
     return *reinterpret_cast<Words*>(pinned_words_.get());
   }
-  // Of the batch in flight: the union's count, then each token's.
-  int* pinned_counters(size_t tokens, FfnPath path) const;
+  // The union's count, then each token's.
+  int* pinned_counters(size_t offset) const;
+  // Of those of the batch queued last.
+  size_t CounterOffset(size_t tokens, FfnPath path) const {
+    return IsDirect(tokens, path) ? 0 : steps_->counter_offset();
+  }
   FfnResult Result(size_t tokens, FfnPath path) const;
 
   const CudaModel& model_;
@@ -129,6 +135,7 @@ class CudaLane : public FfnLane {
   std::optional<Ahead> ahead_;
   int ahead_number_ = 1;  // Of the last launch ahead.
   // Of the batch in flight:
+  size_t counter_offset_ = 0;
   bool timed_ = false;
   bool launched_ahead_ = false;
   bool announces_ = false;  // Its last launch says that it is done.

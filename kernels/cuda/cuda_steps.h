@@ -62,6 +62,10 @@ class CudaSteps {
   static bool UsesOrderedBatch(const CudaModel& model);
   // Whether FusedBatch takes so many tokens.
   static bool TakesFusedBatch(const CudaModel& model, int tokens);
+  // Whether its steps 1 and 2 stream whole rows.
+  static bool StreamsRows(const CudaModel& model, int tokens) {
+    return StreamsRows(model, tokens, UsesOrderedBatch(model));
+  }
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
   // For the result of one call; 16-byte aligned, on the device or in
@@ -86,8 +90,11 @@ class CudaSteps {
                      const FusedBuffers& buffers) const;
   // Leaves behind what SparseUp and SparseDown do; or, where UsesOrderedBatch
   // and `result` is not null, has the output and the counters go there.
+  // `ahead_number`: not 0 behind a LaunchSmallCopy of the hidden states that
+  // waits, where StreamsRows.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens,
-                          const ResultBuffers* result = nullptr);
+                          const ResultBuffers* result = nullptr,
+                          int ahead_number = 0);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
   const void* dense_gated() const { return dense_gated_; }
@@ -125,12 +132,11 @@ class CudaSteps {
   absl::Status Select(int tokens, int output_size);
   absl::Status OneTokenUp(const CudaLayer& layer) const;
   void* GatedLow() const;
-  // Whether steps 1 and 2 of FusedBatch stream whole rows. `ordered`:
-  // UsesOrderedBatch().
+  // As above. `ordered`: UsesOrderedBatch().
   static bool StreamsRows(const CudaModel& model, int tokens, bool ordered);
   // Step 3 of FusedBatch where UsesOrderedBatch.
   absl::Status OrderedDown(const CudaLayer& layer, int tokens,
-                           const ResultBuffers* result) const;
+                           const ResultBuffers* result, int ahead_number) const;
   // What is the same in all sums of parts.
   FusedSumParams SumParams(int tokens, const ResultBuffers& result) const;
   SparseDownParams DownParams(const CudaLayer& layer, int tokens,

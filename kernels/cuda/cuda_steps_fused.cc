@@ -13,7 +13,8 @@ void CudaSteps::FillFused(const CudaLayer& layer, int tokens,
 }
 
 absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
-                                   const ResultBuffers* result) {
+                                   const ResultBuffers* result,
+                                   int ahead_number) {
   FusedGatedUpParams params;
   BeginBatch(&params);
   FillFused(layer, tokens, &params);
@@ -26,19 +27,22 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
   params.block_counts = ordered ? part_active_ : nullptr;
   params.gated = gated_;
   params.output_size = ordered ? 0 : tokens * hidden_size_;
+  params.ahead_number = ahead_number;
+  params.state = fused_state_;
   absl::Status status = ToStatus(StreamsRows(model_, tokens, ordered)
                                      ? LaunchFusedGatedUpRows(params, stream_)
                                      : LaunchFusedGatedUp(params, stream_),
                                  "fused gate and up product");
   if (!status.ok()) return status;  // Nobody is told that it is done.
-  if (ordered) return OrderedDown(layer, tokens, result);
+  if (ordered) return OrderedDown(layer, tokens, result, ahead_number);
   return ToStatus(
       LaunchSparseDownBatch(DownParams(layer, tokens, gated_count), stream_),
       "sparse down product");
 }
 
 absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens,
-                                    const ResultBuffers* result) const {
+                                    const ResultBuffers* result,
+                                    int ahead_number) const {
   OrderedDownParams params;
   params.down_proj = layer.down_proj;
   params.block_counts = part_active_;
@@ -62,6 +66,7 @@ absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens,
   // They are counted already.
   sum.active = result != nullptr ? counters() : nullptr;
   sum.active_count = 1;
+  sum.ahead_number = ahead_number;
   sum.part_count = SumGroups(model_.device_traits.sm_count, hidden_size_);
   sum.groups = 1;
   return ToStatus(LaunchFusedSum(sum, stream_), "sum of the groups");

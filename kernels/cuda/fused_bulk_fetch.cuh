@@ -7,6 +7,7 @@
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_FETCH_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_FETCH_CUH_
 
+#include "kernels/cuda/ahead.cuh"
 #include "kernels/cuda/fused_bulk_block.cuh"
 #include "kernels/cuda/load_if.cuh"
 
@@ -166,28 +167,6 @@ class HiddenStates {
       if (looks >= kMostLooks) return false;
     }
     return true;
-  }
-  // By one thread of the first block: whether the launch is to run. A look
-  // takes about 2 microseconds; with several on their way the host's own store
-  // takes longer than they save.
-  __device__ static bool AwaitWord(const AheadParams& ahead) {
-    const unsigned long long start = Nanoseconds();
-    while (true) {
-      int word;
-      asm volatile("ld.acquire.sys.global.s32 %0, [%1];"
-                   : "=r"(word)
-                   : "l"(ahead.word)
-                   : "memory");
-      if (word == ahead.number) return true;
-      if (word == -ahead.number || Nanoseconds() - start > ahead.patience_ns) {
-        return false;
-      }
-    }
-  }
-  __device__ static unsigned long long Nanoseconds() {
-    unsigned long long now;
-    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
-    return now;
   }
   // Of two words.
   __device__ static void Store(uint4* to, const uint4& words) {

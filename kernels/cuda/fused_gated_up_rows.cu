@@ -35,12 +35,14 @@ __global__ void __launch_bounds__(S::kThreads, 1)
   } else {
     AwaitPredecessor();
     if (warp == S::kSumWarp) {
-      SumWarp<T, S>(block).Run();
+      SumWarp<T, S> sums(block);
+      if (!block.WasLeft()) sums.Run();
+      sums.End();
     } else {
       DotWarp<T, S, kChunks> dots(block, warp);
       dots.LoadHidden();
       ClearForBatch<S::kDotThreads>(p, p.output_size);
-      dots.Run();
+      if (!block.WasLeft()) dots.Run();
     }
   }
 #else

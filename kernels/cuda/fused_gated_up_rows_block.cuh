@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "kernels/cuda/ahead.cuh"
 #include "kernels/cuda/bulk_copy.cuh"
 #include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/dealt_neurons.cuh"
@@ -141,6 +142,11 @@ struct RowsBlock {
   }
   __device__ std::byte* StageRow(int stage, int row) const {
     return stages + (stage * kTileRows + row) * p.row_stride;
+  }
+
+  // When the predecessor has ended: whether there is nothing to do.
+  __device__ bool WasLeft() const {
+    return cuda::WasLeft(p.state, p.ahead_number);
   }
 
   // By all threads, before they use any of it.

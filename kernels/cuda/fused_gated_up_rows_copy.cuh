@@ -31,6 +31,13 @@ class StageOrders {
     }
     place_.Advance(p.stages);
   }
+  // Whether there is a stage that has not been used.
+  __device__ bool HasUnused() const { return place_.first_turn; }
+  // Until all tiles are there, of which none has been used twice.
+  __device__ void AwaitCopies() const {
+    const int used = place_.first_turn ? place_.slot : block_.p.stages;
+    for (int slot = 0; slot < used; ++slot) Wait(&block_.head.full[slot], 0);
+  }
   // No tile comes after the last one.
   __device__ void End() {
     uint64_t* full = Begin(/*ends=*/true);
@@ -56,10 +63,22 @@ template <typename S>
 __device__ void RunCopyWarp(const RowsBlock<S>& block) {
   auto& head = block.head;
   StageOrders<S> orders(block);
-  for (int first = 0; first < block.rows; first += kTileRows) {
-    orders.Order(block.p.gate_proj, min(kTileRows, block.rows - first),
-                 [&](int i) { return first + i; });
+  int gate_row = 0;
+  const auto order_gate = [&] {
+    orders.Order(block.p.gate_proj, min(kTileRows, block.rows - gate_row),
+                 [&](int i) { return gate_row + i; });
+    gate_row += kTileRows;
+  };
+  while (gate_row < block.rows && orders.HasUnused()) order_gate();
+  // All that can be done before the batch has come.
+  if (block.p.ahead_number != 0) {
+    AwaitPredecessor();
+    if (block.WasLeft()) {
+      orders.AwaitCopies();
+      return;
+    }
   }
+  while (gate_row < block.rows) order_gate();
   int listed = 0;
   int scored = 0;  // Tiles that are known to be.
   for (int first = 0;; first += kTileRows) {

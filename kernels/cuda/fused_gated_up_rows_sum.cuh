@@ -69,6 +69,9 @@ class SumWarp {
     }
     SendPlace(tile);
     Store(tile);
+  }
+  // Tells what was found.
+  __device__ void End() const {
     Count();
     if (StoresInOrder() && IsLeader() && Lane() == 0) {
 #pragma unroll

@@ -3,11 +3,11 @@
 #include <algorithm>
 
 #include "kernels/cuda/add_quad.cuh"
+#include "kernels/cuda/ahead.cuh"
 #include "kernels/cuda/announce.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/launch_outcome.h"
 
 namespace sparse_ffn::cuda {
 namespace {
@@ -41,14 +41,6 @@ __device__ float4 LoadPart(const float4* address) {
                : "=f"(part.x), "=f"(part.y), "=f"(part.z), "=f"(part.w)
                : "l"(address));
   return part;
-}
-
-// Whether the launch before was made ahead and left.
-__device__ bool WasLeft(const FusedSumParams& p) {
-  if (p.ahead_number == 0) return false;
-  int left;
-  asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(left) : "l"(&p.state->left));
-  return left == p.ahead_number;
 }
 
 __device__ void SumActive(const FusedSumParams& p, bool left) {
@@ -125,7 +117,7 @@ template <typename Form>
 __global__ void __launch_bounds__(kThreads, Form::kMinBlocks)
     FusedSum(const __grid_constant__ SumParams p) {
   WaitForPredecessor();
-  const bool left = WasLeft(p);
+  const bool left = WasLeft(p.state, p.ahead_number);
   if (blockIdx.x + 1 == gridDim.x) {
     if (p.active != nullptr) SumActive(p, left);
   } else {
@@ -134,8 +126,7 @@ __global__ void __launch_bounds__(kThreads, Form::kMinBlocks)
   // By the first warp, which stored this block's.
   if (p.done != nullptr && threadIdx.x < kWarp) {
     __syncwarp();
-    const int number = p.ahead_number == 0 ? kNotAhead : p.ahead_number;
-    if (threadIdx.x == 0) Announce(p.state, p.done, left ? -number : number);
+    if (threadIdx.x == 0) Announce(p.state, p.done, p.ahead_number, left);
   }
 }
 

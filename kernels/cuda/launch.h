@@ -28,7 +28,19 @@ struct FusedState {
   unsigned long long blocks_begun;  // Of all launches of LaunchFusedBulk.
   // Of the launch at work, blocks that have stored what its `done` tells of.
   alignas(128) int blocks_done;
-  int left;  // AheadParams::number of the last launch that was left.
+  int left;  // AheadParams::number of the last launches that were left.
+};
+
+// Launches made ahead of their batch: the first one does what needs no hidden
+// states, and waits for the host's word. They are left, and have no result,
+// where that is no, or does not come in time.
+struct AheadParams {
+  const int* word = nullptr;  // [1], page-locked; number: the hidden states are
+                              // there; -number: leave. Null: behind the launch
+                              // that waits, or not made ahead.
+  int number =
+      0;  // >= 2 and that of no batch shortly before; 0: not made ahead.
+  unsigned patience_ns = 0;
 };
 
 // Copies between the device and page-locked host memory: sooner done than by
@@ -37,8 +49,9 @@ struct SmallCopyParams {
   const void* from;  // [packs] of 16 bytes
   void* to;          // [packs]
   int* done;         // [1], page-locked, or null: becomes kNotAhead when all of
-                     // it is there
-  FusedState* state;  // for that
+                     // it is there; made ahead as in FusedSumParams
+  AheadParams ahead;  // With a word it is the one that waits.
+  FusedState* state;  // for the two above
   int packs;
   Device device;
 };
@@ -167,6 +180,10 @@ struct FusedGatedUpParams {
   float* gated;        // [tokens, n]: h, at the places of gated_list
   int* next_counters;  // [next_count], cleared
   float* output;       // [output_size], cleared
+  // LaunchFusedGatedUpRows, behind a LaunchSmallCopy that waits. Left, it only
+  // clears, and finds no gated neuron.
+  int ahead_number;         // Its AheadParams::number.
+  const FusedState* state;  // for that
   int next_count;
   int output_size;
   int hidden_size;
@@ -254,16 +271,6 @@ constexpr int kOneKernelTokens = 2;
 // Places for hidden states that launches of LaunchFusedBulk use in turn.
 constexpr int kPassedSets = 4;
 
-// A launch made ahead: it does what needs no hidden states, and waits for the
-// host's word. It is left, and has no result, where that is no, or does not
-// come in time.
-struct AheadParams {
-  const int* word = nullptr;  // [1], page-locked; number: the hidden states are
-                              // there; -number: leave. Null: not made ahead.
-  int number = 0;             // >= 2 and that of no launch shortly before.
-  unsigned patience_ns = 0;
-};
-
 // All steps for one token or a few, in one kernel: each block takes the neurons
 // that it counts to and leaves its part of the output. LaunchFusedSum adds the
 // parts. What a token gets does not depend on the others.
@@ -321,9 +328,9 @@ struct FusedSumParams {
   int* counters;  // [1 + tokens]: active neurons, of the union, then of each
                   // token; as above
   int* done;      // [1], page-locked, or null: kNotAhead when both are there.
-                  // After a launch made ahead its number, or -number where it
-                  // was left; then nothing else is written.
-  int ahead_number;   // Its AheadParams::number; 0: it was not made ahead.
+                  // Made ahead its number, or -number where it is left; then
+                  // nothing else is written.
+  int ahead_number;   // AheadParams::number of the launch that waits.
   FusedState* state;  // for the two above
   int part_count;
   int active_count;

@@ -22,8 +22,9 @@ namespace {
 class LaunchAheadTest : public ConformanceTest {
  protected:
   static constexpr size_t kLayers = 2;
-  static constexpr size_t kRows = 5;  // Of hidden states, of each layer.
-  static constexpr size_t kMostTokens = 3;
+  static constexpr size_t kMostTokens = 32;
+  // Of hidden states, of each layer.
+  static constexpr size_t kRows = kMostTokens + 2;
   static constexpr uint32_t kSecond = 1'000'000;
 
   void SetUp() override {
@@ -80,8 +81,11 @@ class LaunchAheadTest : public ConformanceTest {
       EXPECT_EQ(result->stats.active_neurons[t],
                 expected_[layer].active_neurons[row + t]);
     }
-    EXPECT_EQ(result->stats.union_active_neurons,
-              UnionOf(expected_[layer], row, tokens));
+    // Of one pass.
+    if (result->stats.passes.empty()) {
+      EXPECT_EQ(result->stats.union_active_neurons,
+                UnionOf(expected_[layer], row, tokens));
+    }
     return *result;
   }
 
@@ -104,6 +108,14 @@ class LaunchAheadTest : public ConformanceTest {
   std::vector<Bits> bits_;
 };
 
+// Whether batches of such sizes are launched ahead: all steps in one kernel, or
+// steps 1 and 2 where they stream whole rows.
+bool IsLaunchedAhead(size_t hidden, size_t tokens) {
+  if (tokens == 1) return true;
+  if (tokens == 2) return hidden <= 5120;
+  return tokens <= 16 && hidden <= 5152;
+}
+
 // Few rows for each block, and more than it holds at once.
 TEST_F(LaunchAheadTest, GivesTheSameBits) {
   for (const auto& [hidden, intermediate] : {std::pair<size_t, size_t>{64, 128},
@@ -113,7 +125,7 @@ TEST_F(LaunchAheadTest, GivesTheSameBits) {
                                              {5120, 700},
                                              {8192, 600}}) {
     MakeLayers(hidden, intermediate);
-    for (size_t tokens : {1, 2}) {
+    for (size_t tokens : {1, 2, 3, 8, 16, 17}) {
       for (bool deterministic : {false, true}) {
         SCOPED_TRACE(testing::Message()
                      << hidden << " x " << intermediate << ", " << tokens
@@ -124,10 +136,10 @@ TEST_F(LaunchAheadTest, GivesTheSameBits) {
         const std::vector<Bits> expected = bits_;
         MakeLane(kSecond, deterministic);
         bits_.clear();
-        const size_t ahead = RunInTurn(*bench_.lane, tokens, 6);
-        // Others are not launched ahead, and add up in any order.
-        const bool one_kernel = tokens == 1 || hidden <= 5120;
-        EXPECT_EQ(ahead > 0, one_kernel);
+        EXPECT_EQ(RunInTurn(*bench_.lane, tokens, 6) > 0,
+                  IsLaunchedAhead(hidden, tokens));
+        // Others add up in any order.
+        const bool one_kernel = tokens == 1 || (tokens == 2 && hidden <= 5120);
         if (one_kernel || deterministic) {
           EXPECT_EQ(bits_, expected);
         }
@@ -138,45 +150,52 @@ TEST_F(LaunchAheadTest, GivesTheSameBits) {
 
 // Other layers, numbers of tokens and executions than those foreseen.
 TEST_F(LaunchAheadTest, LeavesWhereAnotherBatchComes) {
-  MakeLayers(1536, 3840);
-  MakeLane(kSecond);
-  std::mt19937_64 random(seed_);
-  size_t ahead = 0;
-  for (int i = 0; i < 60; ++i) {
-    ahead += RunInTurn(*bench_.lane, 1 + random() % 2, 2);
-    const size_t tokens = 1 + random() % kMostTokens;
-    RunRows(*bench_.lane, random() % kLayers, 0, tokens,
-            kExecutions[random() % kExecutions.size()]);
+  constexpr size_t kForeseen[] = {1, 2, 3, 8, 9, 16};
+  MakeLayers(2048, 3840);
+  for (bool deterministic : {false, true}) {
+    MakeLane(kSecond, deterministic);
+    std::mt19937_64 random(seed_);
+    size_t ahead = 0;
+    for (int i = 0; i < 120; ++i) {
+      ahead += RunInTurn(*bench_.lane, kForeseen[random() % 6], 2);
+      const size_t tokens = 1 + random() % kMostTokens;
+      RunRows(*bench_.lane, random() % kLayers, 0, tokens,
+              kExecutions[random() % kExecutions.size()]);
+    }
+    EXPECT_GT(ahead, 0U);
   }
-  EXPECT_GT(ahead, 0U);
 }
 
 // Batches that come in time, too late, and at the very moment.
 TEST_F(LaunchAheadTest, LosesPatience) {
   constexpr uint32_t kPatienceUs = 60;
-  MakeLayers(1536, 3840);
+  MakeLayers(2048, 3840);
   MakeLane(kPatienceUs);
   std::mt19937_64 random(seed_);
-  for (size_t i = 0; i < 2000; ++i) {
-    std::this_thread::sleep_for(
-        std::chrono::microseconds(random() % (uint64_t{2} * kPatienceUs)));
-    RunRows(*bench_.lane, i % kLayers, i % kRows, 1);
+  for (size_t tokens : {1, 4, 16}) {
+    for (size_t i = 0; i < 1000; ++i) {
+      std::this_thread::sleep_for(
+          std::chrono::microseconds(random() % (uint64_t{2} * kPatienceUs)));
+      RunRows(*bench_.lane, i % kLayers, i % (kRows - tokens + 1), tokens);
+    }
   }
 }
 
 TEST_F(LaunchAheadTest, NotBesideAnotherLane) {
   MakeLayers(64, 128);
-  for (bool deterministic : {false, true}) {
-    MakeLane(kSecond, deterministic);
-    EXPECT_GT(RunInTurn(*bench_.lane, 1, 6), 0U);
-    {
-      const auto other = bench_.backend->NewLane().value();
-      // One may wait already.
-      RunInTurn(*bench_.lane, 1, 1);
-      EXPECT_EQ(RunInTurn(*bench_.lane, 1, 6), 0U);
-      EXPECT_EQ(RunInTurn(*other, 1, 6), 0U);
+  for (size_t tokens : {1, 3}) {
+    for (bool deterministic : {false, true}) {
+      MakeLane(kSecond, deterministic);
+      EXPECT_GT(RunInTurn(*bench_.lane, tokens, 6), 0U);
+      {
+        const auto other = bench_.backend->NewLane().value();
+        // One may wait already.
+        RunInTurn(*bench_.lane, tokens, 1);
+        EXPECT_EQ(RunInTurn(*bench_.lane, tokens, 6), 0U);
+        EXPECT_EQ(RunInTurn(*other, tokens, 6), 0U);
+      }
+      EXPECT_GT(RunInTurn(*bench_.lane, tokens, 6), 0U);
     }
-    EXPECT_GT(RunInTurn(*bench_.lane, 1, 6), 0U);
   }
 }
 
