@@ -70,8 +70,8 @@ struct FfnConfig {
   // up to 32 tokens on newer devices, where the sizes allow; else of one.
   bool deterministic = false;
   // For how long, in microseconds, a launch may wait on a CUDA device for the
-  // batch of one or two tokens that it was made for before that came; 0: none
-  // is made. Only the batch that also came next the last two times is foreseen,
+  // batch of up to 16 tokens that it was made for before that came; 0: none is
+  // made. Only the batch that also came next the last two times is foreseen,
   // and only where the backend has one lane: the launch keeps other work from
   // the device. No bit depends on it.
   uint32_t launch_ahead_us = 0;

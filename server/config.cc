@@ -73,7 +73,7 @@ void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
                 "sizes and devices one by one; a CPU always works so");
   app->add_option("--launch-ahead-us", config->launch_ahead_us,
                   "Longest time, in microseconds, that a launch of the cuda "
-                  "backend waits on the device for the batch of one or two "
+                  "backend waits on the device for the batch of up to 16 "
                   "tokens that it foresees, and keeps other processes from "
                   "it; 0: none is made ahead")
       ->check(CLI::Range(0U, kMaxLaunchAheadUs))
