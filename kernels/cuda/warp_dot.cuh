@@ -122,7 +122,7 @@ __device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
   const int segments =
       (in.packs + kSegmentPacks<kOrder> - 1) / kSegmentPacks<kOrder>;
   WarpDot<T, kTokens, kOrder> dot;
-#pragma unroll(kTokens == 1 ? 4 : 2)
+#pragma unroll(kTokens == 1 || kOrder == DotOrder::kInOrder ? 4 : 2)
   for (int segment = 0; segment < segments; ++segment) dot.Add(in, segment);
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) dots[t] = dot.Sum(t);
