@@ -47,10 +47,9 @@ std::vector<BatchForecast::Batch> CudaLane::Foreseeable(
     const CudaModel& model) {
   std::vector<BatchForecast::Batch> batches;
   for (int tokens = 1; tokens <= kMostAheadTokens; ++tokens) {
-    if (!CudaSteps::UsesFusedBulk(model, tokens) &&
-        !CudaSteps::StreamsRows(model, tokens)) {
-      continue;
-    }
+    const bool waits = CudaSteps::UsesFusedBulk(model, tokens) ||
+                       (tokens > 1 && CudaSteps::StreamsRows(model, tokens));
+    if (!waits) continue;
     for (const auto& [layer, weights] : model.layers) {
       batches.emplace_back(layer, tokens);
     }
@@ -315,8 +314,9 @@ absl::Status CudaLane::CopyIn(int tokens, const AheadParams& ahead) {
 absl::Status CudaLane::CopyOut(int tokens, int ahead_number) {
   const size_t bytes = steps_->ResultBytes(tokens);
   const bool by_kernel = bytes <= kMostCopiedOut || ahead_number != 0;
-  // A timed one is over with its last event.
-  const bool announces = by_kernel && !timed_;
+  // A timed one is over with its last event; what is launched ahead is not that
+  // one.
+  const bool announces = by_kernel && (!timed_ || ahead_number != 0);
   if (announces && ahead_number == 0) ExpectAnnouncement();
   SmallCopyParams params;
   params.from = steps_->result();

@@ -20,18 +20,22 @@ constexpr int kQuad = 4;      // Columns that a thread adds up.
 constexpr int kMinQuads = 8;  // Of a block: 128 bytes of each part.
 constexpr int kMaxQuads = 32;
 
-// Loads that a thread has in flight at once, and blocks of a multiprocessor
-// that leave registers for them.
+// Loads that a thread has in flight at once, blocks of a multiprocessor that
+// leave registers for them, and whether all that a block stores is the first
+// warp's.
 struct InGroups {
   // All parts of a group where there are 132 of them and 12 groups.
   static constexpr int kLoads = 11;
   static constexpr int kMinBlocks = 7;
+  static constexpr bool kFirstWarpStores = true;
+  static_assert(kMaxQuads <= kWarp && 1 + kOneKernelTokens <= kWarp);
 };
 struct OneGroup {
   // All parts: those of LaunchOrderedDown, at most as many as SumGroups() can
   // be.
   static constexpr int kLoads = kThreads / kMinQuads;
   static constexpr int kMinBlocks = 5;
+  static constexpr bool kFirstWarpStores = false;
 };
 
 // Volatile, so that the loads of a round stay together ahead of their use.
@@ -75,7 +79,7 @@ struct SumParams : FusedSumParams {
 
 // Threads side by side take columns side by side, and groups of such threads
 // take parts in turn, in the order that LaunchOrderedDown knows. The first
-// group, in the first warp where there is a `done`, stores.
+// group stores.
 template <int kLoads>
 __device__ void SumColumns(const SumParams& p, bool left) {
   __shared__ float4 sums[kThreads];
@@ -123,11 +127,14 @@ __global__ void __launch_bounds__(kThreads, Form::kMinBlocks)
   } else {
     SumColumns<Form::kLoads>(p, left);
   }
-  // By the first warp, which stored this block's.
-  if (p.done != nullptr && threadIdx.x < kWarp) {
+  if (p.done == nullptr) return;
+  if constexpr (Form::kFirstWarpStores) {
+    if (threadIdx.x >= kWarp) return;
     __syncwarp();
-    if (threadIdx.x == 0) Announce(p.state, p.done, p.ahead_number, left);
+  } else {
+    __syncthreads();
   }
+  if (threadIdx.x == 0) Announce(p.state, p.done, p.ahead_number, left);
 }
 
 // Of a block that adds up one token in groups.

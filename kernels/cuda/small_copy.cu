@@ -26,8 +26,9 @@ __global__ void __launch_bounds__(kThreads) SmallCopy(const SmallCopyParams p) {
   if (threadIdx.x == 0) Announce(p.state, p.done, p.ahead.number, left);
 }
 
-// One block, since all of a copy has to hear the same; it leaves room for one
-// of LaunchFusedGatedUpRows for up to 8 tokens beside it.
+// One block, since all of a copy has to hear the same. For up to 8 tokens, not
+// in order, it leaves room for one of LaunchFusedGatedUpRows beside it; else
+// that one starts when the copy has ended.
 constexpr int kAheadThreads = 512;
 constexpr int kAheadBlocks = 3;  // That a multiprocessor has registers for.
 constexpr int kLoads = 6;        // Of a thread on their way at once.

@@ -70,11 +70,18 @@ absl::Status ModelRun::RunCase(const Case& one) {
     *time = *median;
   }
   if (timed.times.deterministic > 0) {
-    bool& deterministic = model_->cuda_model().config.deterministic;
-    deterministic = true;
-    auto median = HostToHost(model_.get(), one.tokens,
-                             model_->cuda_model().config.launch_ahead_us);
-    deterministic = false;
+    // As such a backend has them.
+    cuda::CudaModel& model = model_->cuda_model();
+    model.config.deterministic = true;
+    const SparseForm form =
+        std::exchange(model.sparse_form, SparseForm::kFused);
+    const cuda::PathCosts costs =
+        std::exchange(model.path_costs, cuda::PathCosts());
+    auto median =
+        HostToHost(model_.get(), one.tokens, model.config.launch_ahead_us);
+    model.config.deterministic = false;
+    model.sparse_form = form;
+    model.path_costs = costs;
     if (!median.ok()) return At(timed.Key(), median.status());
     timed.times.deterministic_host_to_host = *median;
   }
