@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <new>
@@ -9,7 +10,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cpu/aligned_memory.h"
 
 namespace sparse_ffn::cuda {
 namespace {
@@ -37,54 +37,41 @@ class DeterministicLane : public FfnLane {
       : lane_(std::move(lane)),
         config_(config),
         pass_tokens_(pass_tokens),
+        first_rows_(lane_->input(pass_tokens).bytes()),
         output_(config.max_batch_tokens * config.hidden_size),
         active_(config.max_batch_tokens) {
     passes_.reserve(config.max_batch_tokens);
   }
 
-  absl::Status Allocate() {
-    const size_t bytes = input(config_.max_batch_tokens).bytes();
-    auto made = cpu::NewAlignedMemory(bytes, "the rows of a lane");
-    if (!made.ok()) return made.status();
-    input_ = *std::move(made);
-    std::memset(input_.get(), 0, bytes);
-    return absl::OkStatus();
-  }
-
-  Matrix input(size_t tokens) override {
-    return {input_.get(), tokens, config_.hidden_size, config_.weights_dtype};
-  }
+  Matrix input(size_t tokens) override { return lane_->input(tokens); }
   absl::StatusOr<FfnResult> Run(int layer, size_t tokens,
                                 Execution execution) override;
 
  private:
-  // Rows first to first + tokens of the input through lane_.
-  absl::StatusOr<FfnResult> RunLane(int layer, size_t first, size_t tokens,
-                                    Execution execution);
+  // Rows first to first + tokens of the input, in the place of its first rows.
   // Leaves those rows of output_ and active_, and a pass; `batch` grows.
   absl::Status RunPass(int layer, size_t first, size_t tokens,
                        Execution execution, FfnStats* batch);
+  // A batch of more than `most` tokens, which is what a pass has.
+  absl::Status RunPasses(int layer, size_t tokens, size_t most,
+                         Execution execution, FfnStats* batch);
 
   const std::unique_ptr<FfnLane> lane_;
   const FfnConfig config_;
   const size_t pass_tokens_;
-  cpu::AlignedMemory input_;      // [max_batch_tokens, hidden_size]
-  std::vector<float> output_;     // [max_batch_tokens, hidden_size]
-  std::vector<uint32_t> active_;  // [max_batch_tokens]
+  std::vector<std::byte> first_rows_;  // Of the input, while passes run.
+  std::vector<float> output_;          // [max_batch_tokens, hidden_size]
+  std::vector<uint32_t> active_;       // [max_batch_tokens]
   std::vector<FfnPass> passes_;
 };
 
-absl::StatusOr<FfnResult> DeterministicLane::RunLane(int layer, size_t first,
-                                                     size_t tokens,
-                                                     Execution execution) {
-  const Matrix rows = lane_->input(tokens);
-  std::memcpy(rows.data, input(first + tokens).row(first), rows.bytes());
-  return lane_->Run(layer, tokens, execution);
-}
-
 absl::Status DeterministicLane::RunPass(int layer, size_t first, size_t tokens,
                                         Execution execution, FfnStats* batch) {
-  absl::StatusOr<FfnResult> result = RunLane(layer, first, tokens, execution);
+  if (first > 0) {
+    const Matrix rows = input(tokens);
+    std::memcpy(rows.data, input(first + tokens).row(first), rows.bytes());
+  }
+  absl::StatusOr<FfnResult> result = lane_->Run(layer, tokens, execution);
   if (!result.ok()) return result.status();
   std::memcpy(&output_[first * config_.hidden_size], result->output.row(0),
               result->output.bytes());
@@ -95,6 +82,22 @@ absl::Status DeterministicLane::RunPass(int layer, size_t first, size_t tokens,
       {static_cast<uint32_t>(tokens), stats.union_active_neurons});
   Add(stats, batch);
   return absl::OkStatus();
+}
+
+absl::Status DeterministicLane::RunPasses(int layer, size_t tokens, size_t most,
+                                          Execution execution,
+                                          FfnStats* batch) {
+  // The caller's input stays as it is.
+  const Matrix first_rows = input(most);
+  std::memcpy(first_rows_.data(), first_rows.data, first_rows.bytes());
+  passes_.clear();
+  absl::Status status;
+  for (size_t first = 0; first < tokens && status.ok(); first += most) {
+    status =
+        RunPass(layer, first, std::min(most, tokens - first), execution, batch);
+  }
+  std::memcpy(first_rows.data, first_rows_.data(), first_rows.bytes());
+  return status;
 }
 
 absl::StatusOr<FfnResult> DeterministicLane::Run(int layer, size_t tokens,
@@ -111,17 +114,14 @@ absl::StatusOr<FfnResult> DeterministicLane::Run(int layer, size_t tokens,
         std::chrono::nanoseconds(Clock::now() - start).count());
   };
   if (tokens <= most) {
-    absl::StatusOr<FfnResult> whole = RunLane(layer, 0, tokens, execution);
+    absl::StatusOr<FfnResult> whole = lane_->Run(layer, tokens, execution);
     if (whole.ok()) whole->stats.compute_ns = passed_ns();
     return whole;
   }
   FfnResult result;
-  passes_.clear();
-  for (size_t first = 0; first < tokens; first += most) {
-    absl::Status status = RunPass(layer, first, std::min(most, tokens - first),
-                                  execution, &result.stats);
-    if (!status.ok()) return status;
-  }
+  absl::Status status =
+      RunPasses(layer, tokens, most, execution, &result.stats);
+  if (!status.ok()) return status;
   result.output = {output_.data(), tokens, config_.hidden_size,
                    DataType::kFloat32};
   result.stats.active_neurons = absl::MakeConstSpan(active_.data(), tokens);
@@ -136,11 +136,8 @@ absl::StatusOr<std::unique_ptr<FfnLane>> NewDeterministicLane(
     std::unique_ptr<FfnLane> lane, const FfnConfig& config,
     size_t pass_tokens) {
   try {
-    auto made = std::make_unique<DeterministicLane>(std::move(lane), config,
-                                                    pass_tokens);
-    absl::Status status = made->Allocate();
-    if (!status.ok()) return status;
-    return made;
+    return std::make_unique<DeterministicLane>(std::move(lane), config,
+                                               pass_tokens);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for the buffers of a lane of ",

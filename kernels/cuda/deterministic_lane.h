@@ -14,8 +14,9 @@ namespace sparse_ffn::cuda {
 // of a batch through `lane` in passes, one after the other, of up to
 // `pass_tokens` or, where they are to be dense, of one; and kAuto as kSparse,
 // so that neither estimates nor measured times decide. Of `lane` it takes that
-// a token gets the same bits in every such pass. Its own buffers have
-// config.max_batch_tokens rows; RESOURCE_EXHAUSTED when memory runs out.
+// a token gets the same bits in every such pass, and that its input has room
+// for config.max_batch_tokens: callers write there, so that a batch of one pass
+// is not copied. RESOURCE_EXHAUSTED when memory runs out.
 absl::StatusOr<std::unique_ptr<FfnLane>> NewDeterministicLane(
     std::unique_ptr<FfnLane> lane, const FfnConfig& config, size_t pass_tokens);
 
