@@ -2,6 +2,7 @@
 #ifndef SPARSE_FFN_KERNELS_CUDA_CUDA_MEASURE_H_
 #define SPARSE_FFN_KERNELS_CUDA_CUDA_MEASURE_H_
 
+#include <cstddef>
 #include <functional>
 #include <vector>
 
@@ -17,10 +18,13 @@ absl::StatusOr<std::vector<PathCost>> MeasureCudaPaths(
     const CudaModel& model, double seconds,
     const std::function<void()>& progress);
 
-// Lets some time pass, as it does between the batches of a server. A lane has a
-// result before the device is done with all that belongs to the batch, and the
-// next one must not be timed with that.
-void Settle();
+// Runs a batch as one of a server, to be timed: the processor has written the
+// hidden states (here as they were), and reads the output, so that the device
+// finds both in the processor's caches; and some time has passed since the
+// batch before. A lane has a result before the device is done with all that
+// belongs to a batch, and the next one must not be timed with that.
+absl::StatusOr<FfnResult> RunAsServed(FfnLane* lane, int layer, size_t tokens,
+                                      Execution execution);
 
 }  // namespace sparse_ffn::cuda
 

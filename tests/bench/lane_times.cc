@@ -1,10 +1,7 @@
 #include "tests/bench/lane_times.h"
 
-#include <cstddef>
-#include <cstring>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "kernels/cuda/cuda_lane.h"
 #include "kernels/cuda/cuda_measure.h"
@@ -24,63 +21,32 @@ constexpr LanePath kLanePaths[] = {
     {"steps", SparseForm::kSteps, Execution::kSparse},
     {"dense", SparseForm::kSteps, Execution::kDense}};
 
-// A lane and its caller's memory.
-class Caller {
- public:
-  // Of a new lane, with the prepared hidden states.
-  static absl::StatusOr<Caller> New(TimedModel* model, int tokens) {
-    auto lane = cuda::CudaLane::New(model->cuda_model());
-    if (!lane.ok()) return lane.status();
-    const Matrix input = (*lane)->input(tokens);
-    Caller caller;
-    caller.lane_ = *std::move(lane);
-    caller.hidden_states_.resize(input.bytes());
-    caller.output_.resize(input.rows * input.cols);
-    Matrix states = input;
-    states.data = caller.hidden_states_.data();
-    absl::Status status = model->ReadHiddenStates(states);
-    if (!status.ok()) return status;
-    return caller;
-  }
+// A new lane with the prepared hidden states.
+absl::StatusOr<std::unique_ptr<FfnLane>> PreparedLane(TimedModel* model,
+                                                      int tokens) {
+  auto lane = cuda::CudaLane::New(model->cuda_model());
+  if (!lane.ok()) return lane.status();
+  absl::Status status = model->ReadHiddenStates((*lane)->input(tokens));
+  if (!status.ok()) return status;
+  return lane;
+}
 
-  // Microseconds of one call. As in a server the processor has just written the
-  // hidden states, and reads the output.
-  absl::StatusOr<double> Call(int layer, int tokens, Execution execution,
-                              FfnPath* path = nullptr) {
-    const Matrix input = lane_->input(tokens);
-    std::memcpy(input.data, hidden_states_.data(), hidden_states_.size());
-    cuda::Settle();
-    auto result = lane_->Run(layer, tokens, execution);
-    if (!result.ok()) return result.status();
-    std::memcpy(output_.data(), result->output.data, result->output.bytes());
-    if (path != nullptr) *path = result->stats.path;
-    return static_cast<double>(result->stats.compute_ns) / 1e3;
-  }
-
- private:
-  Caller() = default;
-
-  std::unique_ptr<FfnLane> lane_;
-  std::vector<std::byte> hidden_states_;
-  std::vector<float> output_;
-};
-
-// Of the layers in turn.
-absl::StatusOr<double> MedianCall(const TimedModel& model, Caller* caller,
+absl::StatusOr<double> MedianCall(const TimedModel& model, FfnLane* lane,
                                   int tokens, Execution execution) {
   std::vector<double> times;
   for (int i = 0; i < kReplays * model.layers(); ++i) {
-    auto time = caller->Call(i % model.layers(), tokens, execution);
-    if (!time.ok()) return time.status();
-    times.push_back(*time);
+    auto result =
+        cuda::RunAsServed(lane, i % model.layers(), tokens, execution);
+    if (!result.ok()) return result.status();
+    times.push_back(static_cast<double>(result->stats.compute_ns) / 1e3);
   }
   return Median(times);
 }
 
 absl::StatusOr<double> TimeHostToHost(TimedModel* model, int tokens) {
-  auto caller = Caller::New(model, tokens);
-  if (!caller.ok()) return caller.status();
-  return MedianCall(*model, &*caller, tokens, Execution::kSparse);
+  auto lane = PreparedLane(model, tokens);
+  if (!lane.ok()) return lane.status();
+  return MedianCall(*model, lane->get(), tokens, Execution::kSparse);
 }
 
 }  // namespace
@@ -109,19 +75,20 @@ absl::StatusOr<std::vector<PathCost>> MeasureForAuto(TimedModel* model) {
 }
 
 absl::StatusOr<ExecutionTimes> TimeExecutions(TimedModel* model, int tokens) {
-  auto caller = Caller::New(model, tokens);
-  if (!caller.ok()) return caller.status();
+  auto lane = PreparedLane(model, tokens);
+  if (!lane.ok()) return lane.status();
   ExecutionTimes times = {};
   for (auto [execution, time] :
        {std::pair(Execution::kSparse, &times.sparse),
         std::pair(Execution::kDense, &times.dense),
         std::pair(Execution::kAuto, &times.automatic)}) {
-    auto median = MedianCall(*model, &*caller, tokens, execution);
+    auto median = MedianCall(*model, lane->get(), tokens, execution);
     if (!median.ok()) return median.status();
     *time = *median;
   }
-  auto last = caller->Call(0, tokens, Execution::kAuto, &times.chosen);
+  auto last = (*lane)->Run(0, tokens, Execution::kAuto);
   if (!last.ok()) return last.status();
+  times.chosen = last->stats.path;
   return times;
 }
 
@@ -136,13 +103,14 @@ absl::StatusOr<std::vector<FirstCall>> TimeFirstCalls(TimedModel* model,
         !cuda::CudaLane::MayFuse(model->cuda_model(), tokens, false)) {
       continue;
     }
-    auto caller = Caller::New(model, tokens);
-    if (!caller.ok()) return caller.status();
-    auto first = caller->Call(0, tokens, path.execution);
+    auto lane = PreparedLane(model, tokens);
+    if (!lane.ok()) return lane.status();
+    auto first = cuda::RunAsServed(lane->get(), 0, tokens, path.execution);
     if (!first.ok()) return first.status();
-    auto median = MedianCall(*model, &*caller, tokens, path.execution);
+    const double first_us = static_cast<double>(first->stats.compute_ns) / 1e3;
+    auto median = MedianCall(*model, lane->get(), tokens, path.execution);
     if (!median.ok()) return median.status();
-    calls.push_back({path.name, *first, *median});
+    calls.push_back({path.name, first_us, *median});
   }
   model->cuda_model().sparse_form = SparseForm::kAuto;
   return calls;
