@@ -25,9 +25,8 @@ FfnPath ChoosePath(Execution execution, size_t tokens, size_t hidden_size,
   for (FfnPath path : {FfnPath::kFused, FfnPath::kSparse, FfnPath::kDense}) {
     if (path == FfnPath::kFused && !fused) continue;
     if (path == FfnPath::kDense && execution == Execution::kSparse) continue;
-    std::optional<double> cost =
+    const std::optional<double> cost =
         costs.Expected(path, tokens, expected_union_density);
-    if (cost && path == FfnPath::kDense) *cost *= kDenseInARow;
     if (!cost || (fastest && *cost >= least)) continue;
     fastest = path;
     least = *cost;

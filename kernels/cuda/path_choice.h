@@ -37,12 +37,6 @@ constexpr float MaxFusedDensity(size_t tokens) {
   return tokens <= 16 ? 1.0F : 0.9F;
 }
 
-// Hundreds of dense batches one after another take longer each than the few
-// among others by which costs are measured, by this factor; the reason is not
-// known. On an H200 it was 1.01 to 1.05 at 4 to 64 tokens of 7B and 13B sizes,
-// and 0.97 to 1.02 for fused batches. The fixed rule goes without.
-inline constexpr double kDenseInARow = 1.03;
-
 // Whether a batch that need not be dense runs fused. `takes`: there is a fused
 // form for its size. `fast`: it is faster than the steps. `timed`: the steps
 // are to be timed.
@@ -51,7 +45,7 @@ constexpr bool UsesFused(SparseForm form, bool takes, bool fast, bool timed) {
   return form != SparseForm::kAuto || (fast && !timed);
 }
 
-// The path with the least time to expect from `costs` and kDenseInARow.
+// The path with the least time to expect from `costs`.
 // `expected_union_density` is the share of neurons, in [0, 1], that a batch of
 // `tokens` of this layer is expected to need; `fused` what UsesFused says. Of
 // the paths that `execution` and `fused` leave, one that was not measured for

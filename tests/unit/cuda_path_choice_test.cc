@@ -173,20 +173,11 @@ TEST(ChooseByCostsTest, TheRuleStandsForTokensThatWereNotMeasured) {
 
 TEST(SparseUpToTest, IsWhereTheDensePathTakesOver) {
   const PathCosts costs = Made(Crossing());
-  const auto dense = static_cast<float>(100 * kDenseInARow);
-  EXPECT_NEAR(SparseUpTo(4, 4096, false, costs), (dense - 50) / 100, 0.011F);
-  EXPECT_NEAR(SparseUpTo(4, 4096, true, costs), (dense - 60) / 50, 0.011F);
+  EXPECT_NEAR(SparseUpTo(4, 4096, false, costs), 0.5F, 0.011F);
+  EXPECT_NEAR(SparseUpTo(4, 4096, true, costs), 0.8F, 0.011F);
   EXPECT_FLOAT_EQ(SparseUpTo(8, 4096, false, {}), 0.8F) << "the rule";
   EXPECT_EQ(SparseUpTo(64, 4096, false, {}), -1);
   EXPECT_EQ(SparseUpTo(1, 4096, true, {}), 1);
-}
-
-// What ChoosePath expects a batch to take.
-std::optional<double> Expected(FfnPath path, size_t tokens, float density,
-                               const PathCosts& costs) {
-  std::optional<double> cost = costs.Expected(path, tokens, density);
-  if (cost && path == FfnPath::kDense) *cost *= kDenseInARow;
-  return cost;
 }
 
 // Whether `chosen` is no slower than any that may be chosen; where no time is
@@ -197,13 +188,13 @@ bool Fastest(FfnPath chosen, Execution execution, size_t tokens, float density,
   for (FfnPath path : {FfnPath::kSparse, FfnPath::kDense, FfnPath::kFused}) {
     if (path == FfnPath::kFused && !fused) continue;
     if (path == FfnPath::kDense && execution == Execution::kSparse) continue;
-    const std::optional<double> cost = Expected(path, tokens, density, costs);
+    const std::optional<double> cost = costs.Expected(path, tokens, density);
     if (cost && (!least || *cost < *least)) least = cost;
   }
   if (!least) {
     return chosen == ChoosePath(execution, tokens, 4096, density, fused, {});
   }
-  return Expected(chosen, tokens, density, costs) == least;
+  return costs.Expected(chosen, tokens, density) == least;
 }
 
 TEST(ChooseByCostsTest, IsTheFastestOfRandomTables) {
