@@ -8,8 +8,8 @@
 namespace sparse_ffn::cuda {
 
 // By one thread of each block, after a barrier behind all that the block stored
-// in the host's memory: the last one sets the host's word. `ahead_number` and
-// `left`: as in FusedSumParams.
+// in the host's memory: the last one sets the host's word, as FusedSumParams
+// has it. `left`: made ahead, the launches are left.
 __device__ inline void Announce(FusedState* state, int* done, int ahead_number,
                                 bool left) {
   __threadfence_system();

@@ -38,7 +38,7 @@ CudaLane::CudaLane(const CudaModel& model)
 }
 
 CudaLane::~CudaLane() {
-  LeaveAhead();
+  DismissAhead();
   if (stream_ != nullptr) cudaStreamSynchronize(stream_.get());
   --model_.lanes;
 }
@@ -183,7 +183,7 @@ absl::StatusOr<bool> CudaLane::AwaitAhead(const Ahead& ahead) {
   absl::StatusOr<bool> ran = AwaitDone(ahead.number);
   launched_ahead_ = ran.ok() && *ran;
   // The next one must not hold up the launch that now takes its place.
-  if (!launched_ahead_) LeaveAhead();
+  if (!launched_ahead_) DismissAhead();
   return launched.ok() ? ran : launched;
 }
 
@@ -220,7 +220,7 @@ bool CudaLane::HasLeft(const Ahead& ahead) const {
          -ahead.number;
 }
 
-void CudaLane::LeaveAhead() {
+void CudaLane::DismissAhead() {
   if (ahead_.has_value()) Tell(*ahead_, /*runs=*/false);
   ahead_.reset();
 }
@@ -307,6 +307,7 @@ absl::Status CudaLane::CopyIn(int tokens, const AheadParams& ahead) {
   params.done = nullptr;
   params.ahead = ahead;
   const size_t bytes = input(tokens).bytes();
+  // The copy engine waits for no word.
   return Copy(params, bytes, bytes <= kMostCopiedIn || ahead.number != 0,
               "copying the hidden states in");
 }

@@ -46,7 +46,7 @@ class CudaLane : public FfnLane {
     int done = 0;               // As in FusedSumParams.
     alignas(64) int ahead = 0;  // As in AheadParams.
   };
-  // The launches that wait for their batch.
+  // The launches, or the one, that wait for their batch.
   struct Ahead {
     BatchForecast::Batch batch;
     int number;
@@ -74,7 +74,7 @@ class CudaLane : public FfnLane {
   // Whether it is known to have left without having been told to.
   bool HasLeft(const Ahead& ahead) const;
   // Tells the launch that waits to leave, if there is one.
-  void LeaveAhead();
+  void DismissAhead();
   // Queues a whole batch.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
@@ -84,8 +84,8 @@ class CudaLane : public FfnLane {
                                   const AheadParams& ahead = {});
   absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens,
                                const AheadParams& ahead = {});
-  // Whether the result goes straight to the host, which is told when it is
-  // there.
+  // Whether the last kernel writes the result to the host itself, and no copy
+  // follows.
   bool IsDirect(size_t tokens, FfnPath path) const {
     return path == FfnPath::kFused &&
            (steps_->FusesAllSteps(static_cast<int>(tokens)) ||
@@ -114,7 +114,8 @@ class CudaLane : public FfnLane {
   }
   // The union's count, then each token's.
   int* pinned_counters(size_t offset) const;
-  // Of those of the batch queued last.
+  // Where in pinned_result_ the counters of the batch queued last come to
+  // stand.
   size_t CounterOffset(size_t tokens, FfnPath path) const {
     return IsDirect(tokens, path) ? 0 : steps_->counter_offset();
   }

@@ -73,8 +73,8 @@ class CudaSteps {
   struct ResultBuffers {
     float* output;  // [tokens, hidden]
     int* counters;  // [1 + tokens], as at counter_offset().
-    // [1], in host memory, or null: becomes 1 when both are there, sooner than
-    // the stream says so; where made ahead as in FusedSumParams.
+    // [1], in host memory, or null: as in FusedSumParams, sooner than the
+    // stream says so.
     int* done;
   };
   // Of one call of Fused, which uses no others.

@@ -37,7 +37,8 @@ class DeterministicLane : public FfnLane {
       : lane_(std::move(lane)),
         config_(config),
         pass_tokens_(pass_tokens),
-        first_rows_(lane_->input(pass_tokens).bytes()),
+        first_rows_(lane_->input(std::min(pass_tokens, config.max_batch_tokens))
+                        .bytes()),
         output_(config.max_batch_tokens * config.hidden_size),
         active_(config.max_batch_tokens) {
     passes_.reserve(config.max_batch_tokens);
@@ -48,8 +49,9 @@ class DeterministicLane : public FfnLane {
                                 Execution execution) override;
 
  private:
-  // Rows first to first + tokens of the input, in the place of its first rows.
-  // Leaves those rows of output_ and active_, and a pass; `batch` grows.
+  // Runs rows first to first + tokens of the input, moved to the place of its
+  // first rows. Leaves those rows of output_ and active_, and a pass; `batch`
+  // grows.
   absl::Status RunPass(int layer, size_t first, size_t tokens,
                        Execution execution, FfnStats* batch);
   // A batch of more than `most` tokens, which is what a pass has.

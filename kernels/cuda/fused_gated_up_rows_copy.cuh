@@ -33,7 +33,7 @@ class StageOrders {
   }
   // Whether there is a stage that has not been used.
   __device__ bool HasUnused() const { return place_.first_turn; }
-  // Until all tiles are there, of which none has been used twice.
+  // Waits for all tiles ordered so far; no stage has been used twice.
   __device__ void AwaitCopies() const {
     const int used = place_.first_turn ? place_.slot : block_.p.stages;
     for (int slot = 0; slot < used; ++slot) Wait(&block_.head.full[slot], 0);
@@ -69,8 +69,8 @@ __device__ void RunCopyWarp(const RowsBlock<S>& block) {
                  [&](int i) { return gate_row + i; });
     gate_row += kTileRows;
   };
-  while (gate_row < block.rows && orders.HasUnused()) order_gate();
   // All that can be done before the batch has come.
+  while (gate_row < block.rows && orders.HasUnused()) order_gate();
   if (block.p.ahead_number != 0) {
     AwaitPredecessor();
     if (block.WasLeft()) {

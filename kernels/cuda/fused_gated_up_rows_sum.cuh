@@ -1,7 +1,8 @@
 // The sum warp of fused_gated_up_rows.cu: adds up what the dot warps leave,
 // lists the active rows and stores h. In a cluster the two sum warps first tell
 // each other which rows those are. Each reads the other's word of a tile before
-// it sends that of the next: so none is more than two ahead.
+// it sends that of the next, and a place is read before the rows of the second
+// tile after it are joined: so none is more than two ahead.
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_GATED_UP_ROWS_SUM_CUH_
 
@@ -208,7 +209,7 @@ class SumWarp {
   __device__ void SendPlace(const GatedTile& tile) {
     if constexpr (S::kBlocks > 1) {
       if (StoresInOrder() || tile.rows.count() == 0 || !IsLeader()) return;
-      const int i = places_told_++;
+      const int i = places_passed_++;
       if (Lane() != 0) return;
       block_.head.mailboxes[kPlace].SendTo(/*block=*/1, i, tile.at);
     }
@@ -219,7 +220,7 @@ class SumWarp {
     int first = __shfl_sync(kAllLanes, tile.at, 0);
     if constexpr (S::kBlocks > 1) {
       if (!IsLeader()) {
-        first = block_.head.mailboxes[kPlace].Read(places_told_++);
+        first = block_.head.mailboxes[kPlace].Read(places_passed_++);
       }
     }
     return first + tile.rows.BeforeMine();
@@ -273,7 +274,7 @@ class SumWarp {
   const RowsBlock<S>& block_;
   int count_ = 0;           // Of active rows.
   int stored_[S::kBlocks];  // Where StoresInOrder: the next places.
-  int places_told_ = 0;     // Else, by the leader to the other block.
+  int places_passed_ = 0;   // Else, from the leader to the other block.
   int token_counts_[kSums] = {};
 };
 

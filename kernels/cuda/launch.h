@@ -31,15 +31,14 @@ struct FusedState {
   int left;  // AheadParams::number of the last launches that were left.
 };
 
-// Launches made ahead of their batch: the first one does what needs no hidden
-// states, and waits for the host's word. They are left, and have no result,
-// where that is no, or does not come in time.
+// Launches made ahead of their batch: the first one waits for the host's word,
+// and what needs no hidden states is done meanwhile. They are left, and have no
+// result, where that is no, or does not come in time.
 struct AheadParams {
   const int* word = nullptr;  // [1], page-locked; number: the hidden states are
                               // there; -number: leave. Null: behind the launch
                               // that waits, or not made ahead.
-  int number =
-      0;  // >= 2 and that of no batch shortly before; 0: not made ahead.
+  int number = 0;  // >= 2, that of no batch shortly before. 0: not made ahead.
   unsigned patience_ns = 0;
 };
 
@@ -50,7 +49,9 @@ struct SmallCopyParams {
   void* to;          // [packs]
   int* done;         // [1], page-locked, or null: becomes kNotAhead when all of
                      // it is there; made ahead as in FusedSumParams
-  AheadParams ahead;  // With a word it is the one that waits.
+  // With a word it is the launch that waits, copies as one block when the batch
+  // has come, and needs no `done`.
+  AheadParams ahead;
   FusedState* state;  // for the two above
   int packs;
   Device device;

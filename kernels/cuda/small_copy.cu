@@ -1,3 +1,5 @@
+// Small copies between the device and the host, one of which waits for its
+// batch.
 #include <cstdint>
 
 #include "kernels/cuda/ahead.cuh"

@@ -116,7 +116,8 @@ struct WarpDot {
   }
 };
 
-// dots[t] = row · hidden_states[t], in all lanes.
+// dots[t] = row · hidden_states[t], in all lanes. As many segments at once as
+// were fastest.
 template <typename T, DotOrder kOrder, int kTokens>
 __device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
   const int segments =

@@ -52,11 +52,23 @@ absl::StatusOr<double> TimeHostToHost(TimedModel* model, int tokens) {
 }  // namespace
 
 absl::StatusOr<double> HostToHost(TimedModel* model, int tokens,
-                                  uint32_t launch_ahead_us) {
-  uint32_t& ahead_us = model->cuda_model().config.launch_ahead_us;
-  const uint32_t before = std::exchange(ahead_us, launch_ahead_us);
+                                  uint32_t launch_ahead_us,
+                                  bool deterministic) {
+  cuda::CudaModel& m = model->cuda_model();
+  const uint32_t ahead_us =
+      std::exchange(m.config.launch_ahead_us, launch_ahead_us);
+  const SparseForm form = m.sparse_form;
+  const cuda::PathCosts costs = m.path_costs;
+  if (deterministic) {  // Such a backend always fuses, and measures nothing.
+    m.config.deterministic = true;
+    m.sparse_form = SparseForm::kFused;
+    m.path_costs = cuda::PathCosts();
+  }
   auto time = TimeHostToHost(model, tokens);
-  ahead_us = before;
+  m.config.launch_ahead_us = ahead_us;
+  m.config.deterministic = false;
+  m.sparse_form = form;
+  m.path_costs = costs;
   return time;
 }
 

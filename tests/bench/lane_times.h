@@ -16,9 +16,10 @@ namespace sparse_ffn::bench {
 
 // Microseconds of a sparse batch over the hidden states as they were prepared,
 // median: fused where that is fast, but in steps where the lane times those.
-// The layers run in turn; `launch_ahead_us`: as in FfnConfig.
+// The layers run in turn; `launch_ahead_us` and `deterministic`: as in
+// FfnConfig.
 absl::StatusOr<double> HostToHost(TimedModel* model, int tokens,
-                                  uint32_t launch_ahead_us);
+                                  uint32_t launch_ahead_us, bool deterministic);
 
 // Measures what the choice of a path goes by, as the server does at its start,
 // for the lanes that are made from now on. Returns what it measured.

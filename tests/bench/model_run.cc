@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -61,30 +62,8 @@ absl::Status ModelRun::RunCase(const Case& one) {
   auto times = TimeCase(model_.get(), one.tokens, options_);
   if (!times.ok()) return At(timed.Key(), times.status());
   timed.times = *times;
-  for (auto [launch_ahead_us, time] :
-       {std::pair(model_->cuda_model().config.launch_ahead_us,
-                  &timed.times.host_to_host),
-        std::pair(0U, &timed.times.unforeseen)}) {
-    auto median = HostToHost(model_.get(), one.tokens, launch_ahead_us);
-    if (!median.ok()) return At(timed.Key(), median.status());
-    *time = *median;
-  }
-  if (timed.times.deterministic > 0) {
-    // As such a backend has them.
-    cuda::CudaModel& model = model_->cuda_model();
-    model.config.deterministic = true;
-    const SparseForm form =
-        std::exchange(model.sparse_form, SparseForm::kFused);
-    const cuda::PathCosts costs =
-        std::exchange(model.path_costs, cuda::PathCosts());
-    auto median =
-        HostToHost(model_.get(), one.tokens, model.config.launch_ahead_us);
-    model.config.deterministic = false;
-    model.sparse_form = form;
-    model.path_costs = costs;
-    if (!median.ok()) return At(timed.Key(), median.status());
-    timed.times.deterministic_host_to_host = *median;
-  }
+  status = TimeCalls(one.tokens, &timed.times);
+  if (!status.ok()) return At(timed.Key(), status);
   timed.figures =
       Derive(timed.times, timed.union_density,
              static_cast<double>(model_->matrix_bytes()), read_bandwidth_);
@@ -93,6 +72,22 @@ absl::Status ModelRun::RunCase(const Case& one) {
   status = options_.HasPath("auto") ? RunAuto(timed) : absl::OkStatus();
   std::fflush(stdout);
   return status.ok() ? status : At(timed.Key(), status);
+}
+
+absl::Status ModelRun::TimeCalls(int tokens, CaseTimes* times) {
+  const uint32_t ahead_us = model_->cuda_model().config.launch_ahead_us;
+  for (auto [launch_ahead_us, deterministic, time] :
+       {std::tuple(ahead_us, false, &times->host_to_host),
+        std::tuple(0U, false, &times->unforeseen),
+        std::tuple(ahead_us, true, &times->deterministic_host_to_host)}) {
+    // Of sizes that such a backend computes in order.
+    if (deterministic && times->deterministic == 0) continue;
+    auto median =
+        HostToHost(model_.get(), tokens, launch_ahead_us, deterministic);
+    if (!median.ok()) return median.status();
+    *time = *median;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ModelRun::MeasureCosts() {

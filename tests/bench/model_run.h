@@ -35,6 +35,8 @@ class ModelRun {
  private:
   absl::Status Prepare(const Case& one, TimedCase* timed);
   absl::Status RunCase(const Case& one);
+  // Of a case whose device times are known, those of whole calls.
+  absl::Status TimeCalls(int tokens, CaseTimes* times);
   // After the case's own report.
   absl::Status RunAuto(const TimedCase& timed);
   absl::Status RunFirstCalls(const Case& one);
