@@ -86,7 +86,7 @@ void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
                   "every start); the cpu backend is always sparse")
       ->type_name("FILE");
   app->add_option("--measure-seconds", config->measure_seconds,
-                  "Longest time, in seconds, 0 to 60, for measuring them; 0: "
+                  "Most seconds of calls, 0 to 60, for measuring them; 0: "
                   "not at all; without a FILE a fixed rule then chooses. With "
                   "--deterministic nothing is measured")
       ->type_name("SECONDS")

@@ -32,7 +32,7 @@ struct Call {
 
 // Doubles its input and adds the number of tokens; as many neurons are active
 // as the first column says, and in the union as in all tokens together. Knows
-// no layer but those below 10.
+// no layer but those below 10, of which the last works but once.
 class DoublingLane final : public FfnLane {
  public:
   explicit DoublingLane(std::vector<Call>* calls) : calls_(calls) {}
@@ -44,6 +44,7 @@ class DoublingLane final : public FfnLane {
                                 Execution execution) override {
     calls_->push_back({layer, tokens, execution});
     if (layer >= 10) return absl::NotFoundError("no such layer");
+    if (layer == 9 && calls_->size() > 1) return absl::InternalError("broken");
     for (size_t i = 0; i < tokens * kHiddenSize; ++i) {
       output_[i] = 2 * input_[i] + static_cast<float>(tokens);
     }
@@ -186,6 +187,19 @@ TEST_F(DeterministicLaneTest, RefusesWhatItsLaneDoes) {
     const FfnResult result = lane_->Run(0, 3, Execution::kDense).value();
     EXPECT_THAT(Values(result), ElementsAre(15, 3, 5, 19, 7, 9, 17, 11, 13));
     calls_.clear();
+  }
+}
+
+TEST_F(DeterministicLaneTest, InputStaysWhereALaterPassFails) {
+  Fill({7, 1, 2, 9, 3, 4, 8, 5, 6, 1, 1, 1, 2, 2, 2});
+  for (Execution execution : {Execution::kDense, Execution::kSparse}) {
+    calls_.clear();
+    EXPECT_EQ(lane_->Run(9, kMaxTokens, execution).status(),
+              absl::InternalError("broken"));
+    EXPECT_EQ(calls_.size(), 2U);
+    calls_.clear();
+    const FfnResult result = lane_->Run(0, 3, Execution::kDense).value();
+    EXPECT_THAT(Values(result), ElementsAre(15, 3, 5, 19, 7, 9, 17, 11, 13));
   }
 }
 
