@@ -109,7 +109,7 @@ class Row {
     for (int i = 0; i < kLaunches; ++i) {
       status.Update(model_.steps().Fused(
           model_.cuda_model().layers.at(layer(i)), static_cast<int>(tokens(i)),
-          {input(i).data, output(i), counters(i), nullptr}));
+          {input(i).data, {output(i), counters(i), nullptr}}));
     }
     status.Update(cuda::ToStatus(cudaDeviceSynchronize(), "launches in a row"));
     return status;
