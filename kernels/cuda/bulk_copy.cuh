@@ -40,22 +40,36 @@ __device__ inline void Arrive(uint64_t* barrier) {
                : "memory");
 }
 
+// What is seen once a phase has ended: what threads of the block did before, or
+// of all blocks of the cluster.
+enum class WaitScope { kBlock, kCluster };
+
 // Waits for the end of phases 0, 2, 4, ... (parity 0) or 1, 3, ... (parity 1).
 // The caller must be at most one phase behind the barrier. Of a new one, parity
 // 1 has ended.
+template <WaitScope kScope = WaitScope::kBlock>
 __device__ inline void Wait(uint64_t* barrier, uint32_t parity) {
   uint32_t done = 0;
+  // The scope is part of the instruction's text.
+#define SPARSE_FFN_TRY_WAIT(scope)               \
+  asm volatile(                                  \
+      "{\n"                                      \
+      ".reg .pred ended;\n"                      \
+      "mbarrier.try_wait.parity" scope           \
+      ".shared::cta.b64 ended, [%1], %2;\n"      \
+      "selp.u32 %0, 1, 0, ended;\n"              \
+      "}"                                        \
+      : "=r"(done)                               \
+      : "r"(SharedAddress(barrier)), "r"(parity) \
+      : "memory")
   while (done == 0) {
-    asm volatile(
-        "{\n"
-        ".reg .pred ended;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, ended;\n"
-        "}"
-        : "=r"(done)
-        : "r"(SharedAddress(barrier)), "r"(parity)
-        : "memory");
+    if constexpr (kScope == WaitScope::kBlock) {
+      SPARSE_FFN_TRY_WAIT("");
+    } else {
+      SPARSE_FFN_TRY_WAIT(".acquire.cluster");
+    }
   }
+#undef SPARSE_FFN_TRY_WAIT
 }
 
 // The same without waiting: whether the phase has ended. False again when the

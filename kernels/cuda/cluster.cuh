@@ -25,23 +25,6 @@ __device__ inline uint32_t AddressIn(int block, const void* shared) {
   return address;
 }
 
-// As Wait, for what another block of the cluster did before the phase ended.
-__device__ inline void WaitForCluster(uint64_t* barrier, uint32_t parity) {
-  uint32_t done = 0;
-  while (done == 0) {
-    asm volatile(
-        "{\n"
-        ".reg .pred ended;\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 "
-        "ended, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, ended;\n"
-        "}"
-        : "=r"(done)
-        : "r"(SharedAddress(barrier)), "r"(parity)
-        : "memory");
-  }
-}
-
 #endif  // __CUDA_ARCH__ >= 900
 
 // For words from another block of the cluster, one after the other. A sender
@@ -74,7 +57,7 @@ struct Mailbox {
   // By one warp: word number i.
   __device__ int Read(int i) {
     uint64_t* barrier = &full[i % kPlaces];
-    WaitForCluster(barrier, i / kPlaces % 2);
+    Wait<WaitScope::kCluster>(barrier, i / kPlaces % 2);
     const int word = words[i % kPlaces];
     __syncwarp();
     if (threadIdx.x % kWarp == 0) ArriveFor(barrier, sizeof(int));

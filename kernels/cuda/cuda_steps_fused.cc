@@ -112,7 +112,6 @@ FusedSumParams CudaSteps::SumParams(int tokens,
   sum.counters = result.counters;
   sum.done = result.done;
   sum.state = fused_state_;
-  sum.ahead_number = 0;
   sum.part_stride = static_cast<int>(StepsMemory::PartStride(model_.config));
   sum.hidden_size = hidden_size_;
   sum.tokens = tokens;

@@ -35,7 +35,7 @@ class StageOrders {
   __device__ bool HasUnused() const { return place_.first_turn; }
   // Waits for all tiles ordered so far; no stage has been used twice.
   __device__ void AwaitCopies() const {
-    const int used = place_.first_turn ? place_.slot : block_.p.stages;
+    const int used = place_.Used(block_.p.stages);
     for (int slot = 0; slot < used; ++slot) Wait(&block_.head.full[slot], 0);
   }
   // No tile comes after the last one.

@@ -28,11 +28,13 @@ struct FillPlace : RingPlace {
     RingPlace::Advance(slots);
     if (slot == 0) first_turn = false;
   }
+  // How many of the slots have been filled.
+  __device__ int Used(int slots) const { return first_turn ? slot : slots; }
   // Calls await for the slots that are still to come back, but not for this
   // one: no barrier is left half full.
   template <typename F>
   __device__ void AwaitOthers(int slots, F&& await) const {
-    const int used = first_turn ? slot : slots;
+    const int used = Used(slots);
     for (int other = 0; other < used; ++other) {
       if (other != slot) await(other);
     }
