@@ -66,8 +66,9 @@ struct FfnConfig {
   // among them, what ran before, max_batch_tokens or the number of threads. To
   // the device belong the vector instructions of the portable backend and the
   // version of cuBLAS on CUDA. The portable backend is always so. On CUDA
-  // kAuto then is kSparse, and batches run in passes (FfnStats): sparse ones of
-  // up to 32 tokens on newer devices, where the sizes allow; else of one.
+  // kAuto then is kSparse, and sparse batches run in passes (FfnStats): of up to
+  // 32 tokens on newer devices, where the sizes allow; else of one. Dense
+  // products are made of 128 tokens, or of a multiple.
   bool deterministic = false;
   // For how long, in microseconds, a launch may wait on a CUDA device for the
   // batch of up to 16 tokens that it was made for before that came; 0: none is

@@ -1,10 +1,20 @@
 #include "kernels/cuda/cuda_steps.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "kernels/cuda/path_choice.h"
 
 namespace sparse_ffn::cuda {
+namespace {
+
+// Of a matrix of 2-byte elements.
+const void* Row(const void* matrix, int row, int columns) {
+  return static_cast<const uint16_t*>(matrix) +
+         static_cast<size_t>(row) * columns;
+}
+
+}  // namespace
 
 static_assert(kMaxBatchFormTokens == kBatchFormTokens);
 static_assert(kMaxOneKernelTokens == kOneKernelTokens);
@@ -117,9 +127,17 @@ absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) {
 }
 
 absl::Status CudaSteps::DenseGate(const CudaLayer& layer, int tokens) const {
-  return cublas_->ProductWithRows(model_.element, tokens, intermediate_size_,
-                                  hidden_size_, hidden_states_, layer.gate_proj,
-                                  scores_);
+  return DenseProduct(layer.gate_proj, tokens, scores_);
+}
+
+absl::Status CudaSteps::DenseProduct(const void* weights, int tokens,
+                                     float* out) const {
+  return InParts(tokens, [&](int first, int count) {
+    return cublas_->ProductWithRows(
+        model_.element, count, intermediate_size_, hidden_size_,
+        Row(hidden_states_, first, hidden_size_), weights,
+        out + static_cast<size_t>(first) * intermediate_size_);
+  });
 }
 
 absl::Status CudaSteps::Select(int tokens, int output_size) {
@@ -200,9 +218,7 @@ absl::Status CudaSteps::SparseDown(const CudaLayer& layer, int tokens) const {
 }
 
 absl::Status CudaSteps::DenseUp(const CudaLayer& layer, int tokens) const {
-  absl::Status status = cublas_->ProductWithRows(
-      model_.element, tokens, intermediate_size_, hidden_size_, hidden_states_,
-      layer.up_proj, dense_up_);
+  absl::Status status = DenseProduct(layer.up_proj, tokens, dense_up_);
   DenseGatedParams params;
   params.scores = scores_;
   params.up = dense_up_;
@@ -215,9 +231,12 @@ absl::Status CudaSteps::DenseUp(const CudaLayer& layer, int tokens) const {
 }
 
 absl::Status CudaSteps::DenseDown(const CudaLayer& layer, int tokens) const {
-  return cublas_->Product(model_.element, tokens, hidden_size_,
-                          intermediate_size_, dense_gated_, layer.down_proj,
-                          output_);
+  return InParts(tokens, [&](int first, int count) {
+    return cublas_->Product(
+        model_.element, count, hidden_size_, intermediate_size_,
+        Row(dense_gated_, first, intermediate_size_), layer.down_proj,
+        output_ + static_cast<size_t>(first) * hidden_size_);
+  });
 }
 
 }  // namespace sparse_ffn::cuda

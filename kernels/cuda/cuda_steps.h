@@ -95,7 +95,9 @@ class CudaSteps {
   absl::Status FusedBatch(const CudaLayer& layer, int tokens,
                           const ResultBuffers* result = nullptr,
                           int ahead_number = 0);
-  // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
+  // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype. In a
+  // deterministic backend a token gets the same bits in every batch: beyond
+  // `tokens` rows are then computed of what the buffers hold.
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
   const void* dense_gated() const { return dense_gated_; }
   absl::Status DenseDown(const CudaLayer& layer, int tokens) const;
@@ -139,6 +141,20 @@ class CudaSteps {
                            const ResultBuffers* result, int ahead_number) const;
   // What is the same in all sums of parts.
   FusedSumParams SumParams(int tokens, const ResultBuffers& result) const;
+  // Calls product(first, tokens) for the rows of a dense product, for all at
+  // once or in parts of kDenseTokens.
+  template <typename F>
+  absl::Status InParts(int tokens, F&& product) const {
+    if (!model_.config.deterministic) return product(0, tokens);
+    constexpr int kPart = kDenseTokens;
+    absl::Status status;
+    for (int first = 0; first < tokens && status.ok(); first += kPart) {
+      status = product(first, kPart);
+    }
+    return status;
+  }
+  // The gate or up product.
+  absl::Status DenseProduct(const void* weights, int tokens, float* out) const;
   SparseDownParams DownParams(const CudaLayer& layer, int tokens,
                               const int* list_count) const;
 
@@ -154,7 +170,8 @@ class CudaSteps {
   const int intermediate_size_;
   const bool clamp_up_;
   std::optional<Cublas> cublas_;
-  DeviceMemory memory_;            // All buffers below.
+  DeviceMemory memory_;  // All buffers below.
+  // max_tokens: StepsMemory::Tokens().
   void* hidden_states_ = nullptr;  // [max_tokens, hidden]
   float* scores_ = nullptr;        // [max_tokens, n]; one token: as listed
   int* union_list_ = nullptr;      // [n]; fused batch: those with h not 0, in

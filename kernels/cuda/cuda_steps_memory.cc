@@ -9,7 +9,7 @@
 namespace sparse_ffn::cuda {
 
 StepsMemory::StepsMemory(const FfnConfig& config, int sm_count) {
-  const size_t tokens = config.max_batch_tokens;
+  const size_t tokens = Tokens(config);
   const size_t n = config.intermediate_size;
   hidden_states = AlignUp(tokens * config.hidden_size *
                           DataTypeBytes(config.weights_dtype));
@@ -32,6 +32,12 @@ StepsMemory::StepsMemory(const FfnConfig& config, int sm_count) {
   fused_state = AlignUp(sizeof(FusedState));
   result = CounterBytes(config) +
            AlignUp(tokens * config.hidden_size * sizeof(float));
+}
+
+size_t StepsMemory::Tokens(const FfnConfig& config) {
+  if (!config.deterministic) return config.max_batch_tokens;
+  return (config.max_batch_tokens + kDenseTokens - 1) / kDenseTokens *
+         kDenseTokens;
 }
 
 size_t StepsMemory::CounterBytes(const FfnConfig& config) {

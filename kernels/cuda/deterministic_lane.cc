@@ -52,11 +52,9 @@ class DeterministicLane : public FfnLane {
   // Runs rows first to first + tokens of the input, moved to the place of its
   // first rows. Leaves those rows of output_ and active_, and a pass; `batch`
   // grows.
-  absl::Status RunPass(int layer, size_t first, size_t tokens,
-                       Execution execution, FfnStats* batch);
-  // A batch of more than `most` tokens, which is what a pass has.
-  absl::Status RunPasses(int layer, size_t tokens, size_t most,
-                         Execution execution, FfnStats* batch);
+  absl::Status RunPass(int layer, size_t first, size_t tokens, FfnStats* batch);
+  // A sparse batch of more than one pass.
+  absl::Status RunPasses(int layer, size_t tokens, FfnStats* batch);
 
   const std::unique_ptr<FfnLane> lane_;
   const FfnConfig config_;
@@ -68,12 +66,13 @@ class DeterministicLane : public FfnLane {
 };
 
 absl::Status DeterministicLane::RunPass(int layer, size_t first, size_t tokens,
-                                        Execution execution, FfnStats* batch) {
+                                        FfnStats* batch) {
   if (first > 0) {
     const Matrix rows = input(tokens);
     std::memcpy(rows.data, input(first + tokens).row(first), rows.bytes());
   }
-  absl::StatusOr<FfnResult> result = lane_->Run(layer, tokens, execution);
+  absl::StatusOr<FfnResult> result =
+      lane_->Run(layer, tokens, Execution::kSparse);
   if (!result.ok()) return result.status();
   std::memcpy(&output_[first * config_.hidden_size], result->output.row(0),
               result->output.bytes());
@@ -86,17 +85,16 @@ absl::Status DeterministicLane::RunPass(int layer, size_t first, size_t tokens,
   return absl::OkStatus();
 }
 
-absl::Status DeterministicLane::RunPasses(int layer, size_t tokens, size_t most,
-                                          Execution execution,
+absl::Status DeterministicLane::RunPasses(int layer, size_t tokens,
                                           FfnStats* batch) {
   // The caller's input stays as it is.
-  const Matrix first_rows = input(most);
+  const Matrix first_rows = input(pass_tokens_);
   std::memcpy(first_rows_.data(), first_rows.data, first_rows.bytes());
   passes_.clear();
   absl::Status status;
-  for (size_t first = 0; first < tokens && status.ok(); first += most) {
+  for (size_t first = 0; first < tokens && status.ok(); first += pass_tokens_) {
     status =
-        RunPass(layer, first, std::min(most, tokens - first), execution, batch);
+        RunPass(layer, first, std::min(pass_tokens_, tokens - first), batch);
   }
   std::memcpy(first_rows.data, first_rows_.data(), first_rows.bytes());
   return status;
@@ -110,19 +108,17 @@ absl::StatusOr<FfnResult> DeterministicLane::Run(int layer, size_t tokens,
         "tokens: expected 1 to ", config_.max_batch_tokens, ", got ", tokens));
   }
   if (execution == Execution::kAuto) execution = Execution::kSparse;
-  const size_t most = execution == Execution::kDense ? 1 : pass_tokens_;
   const auto passed_ns = [start] {
     return static_cast<uint64_t>(
         std::chrono::nanoseconds(Clock::now() - start).count());
   };
-  if (tokens <= most) {
+  if (execution == Execution::kDense || tokens <= pass_tokens_) {
     absl::StatusOr<FfnResult> whole = lane_->Run(layer, tokens, execution);
     if (whole.ok()) whole->stats.compute_ns = passed_ns();
     return whole;
   }
   FfnResult result;
-  absl::Status status =
-      RunPasses(layer, tokens, most, execution, &result.stats);
+  absl::Status status = RunPasses(layer, tokens, &result.stats);
   if (!status.ok()) return status;
   result.output = {output_.data(), tokens, config_.hidden_size,
                    DataType::kFloat32};

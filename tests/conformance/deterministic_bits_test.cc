@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
@@ -120,6 +121,35 @@ TEST_F(DeterministicBitsTest, AreThoseOfTheTokenAloneAtAnyPlace) {
             EXPECT_EQ(got[t], alone[rows[t]]) << tokens << " tokens: " << t;
           }
         }
+      }
+    }
+  }
+}
+
+// More than the products of a CUDA backend are made of at once, at the sizes of
+// a model there: its library may have other ways with those.
+TEST_F(DeterministicBitsTest, DenseBatchesMayBeLarge) {
+  constexpr size_t kTokens = kSanitized ? 40 : 300;
+  std::vector<TestLayerShape> shapes = Shapes();
+  if (!TestBackend().independent_of_batch) {
+    shapes.push_back(
+        {4096, 11008, DataType::kBFloat16, Activation::kRelu, 0, 0.1});
+  }
+  for (const TestLayerShape& shape : shapes) {
+    const TestLayer layer(shape, kTokens, seed_);
+    const auto backend = MakeBackend({&layer}, kTokens);
+    const auto lane = backend->NewLane().value();
+    const std::vector<Bits> alone =
+        Alone(*lane, 0, layer.hidden_states, Execution::kDense);
+    for (size_t tokens : {size_t{2}, kTokens * 3 / 7, kTokens * 3 / 7 + 1,
+                          kTokens - 1, kTokens}) {
+      std::vector<size_t> rows(tokens);
+      std::iota(rows.rbegin(), rows.rend(), kTokens - tokens);
+      const std::vector<Bits> got =
+          RowsOf(Run(*lane, 0, layer.hidden_states, rows, Execution::kDense));
+      for (size_t t = 0; t < tokens; ++t) {
+        EXPECT_EQ(got[t], alone[rows[t]])
+            << shape.hidden_size << ", " << tokens << " tokens: " << t;
       }
     }
   }
