@@ -7,7 +7,7 @@
 namespace sparse_ffn::cuda {
 
 // By the first kThreads threads of all blocks: the counters of the batch after
-// this one, and the output. `params` as CudaSteps::BeginBatch fills them.
+// this one, and the output. `params` as CudaSteps::FillBegin fills them.
 template <int kThreads, typename Params>
 __device__ void ClearForBatch(const Params& params, int output_size) {
   const int thread = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);

@@ -14,7 +14,6 @@
 #include "kernels/cuda/cuda_measure.h"
 #include "kernels/cuda/cuda_model.h"
 #include "kernels/cuda/cuda_steps.h"
-#include "kernels/cuda/deterministic_lane.h"
 #include "kernels/cuda/path_choice.h"
 #include "kernels/ffn_backend.h"
 #include "kernels/ffn_checks.h"
@@ -55,12 +54,7 @@ class CudaBackend : public FfnBackend {
 
   absl::Status AddLayer(int layer, const FfnWeights& weights) override;
   absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
-    auto lane = CudaLane::New(model_);
-    if (!lane.ok() || !model_.config.deterministic) return lane;
-    const size_t pass_tokens =
-        cuda::CudaSteps::UsesOrderedBatch(model_) ? cuda::kBatchFormTokens : 1;
-    return cuda::NewDeterministicLane(*std::move(lane), model_.config,
-                                      pass_tokens);
+    return CudaLane::New(model_);
   }
   absl::StatusOr<std::vector<PathCost>> MeasurePaths(
       double seconds, const std::function<void()>& progress) override {

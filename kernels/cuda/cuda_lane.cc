@@ -1,9 +1,8 @@
 #include "kernels/cuda/cuda_lane.h"
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
 #include <limits>
-#include <new>
 #include <string>
 #include <utility>
 
@@ -21,7 +20,7 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kMostCopiedIn = size_t{256} << 10;
 constexpr size_t kMostCopiedOut = size_t{1} << 20;
 // The hidden states of more take as long to come as a launch.
-constexpr int kMostAheadTokens = 16;
+constexpr size_t kMostAheadTokens = 16;
 
 }  // namespace
 
@@ -33,7 +32,9 @@ absl::StatusOr<std::unique_ptr<FfnLane>> CudaLane::New(const CudaModel& model) {
 }
 
 CudaLane::CudaLane(const CudaModel& model)
-    : model_(model), forecast_(Foreseeable(model)) {
+    : model_(model),
+      passes_(model.config.max_batch_tokens, CudaSteps::PassTokens(model)),
+      forecast_(Foreseeable(model)) {
   ++model_.lanes;
 }
 
@@ -46,7 +47,9 @@ CudaLane::~CudaLane() {
 std::vector<BatchForecast::Batch> CudaLane::Foreseeable(
     const CudaModel& model) {
   std::vector<BatchForecast::Batch> batches;
-  for (int tokens = 1; tokens <= kMostAheadTokens; ++tokens) {
+  const int most = static_cast<int>(
+      std::min(kMostAheadTokens, CudaSteps::PassTokens(model)));
+  for (int tokens = 1; tokens <= most; ++tokens) {
     const bool waits = CudaSteps::UsesFusedBulk(model, tokens) ||
                        (tokens > 1 && CudaSteps::StreamsRows(model, tokens));
     if (!waits) continue;
@@ -74,13 +77,13 @@ absl::Status CudaLane::Init() {
   const size_t tokens = model_.config.max_batch_tokens;
   for (auto [pinned, bytes] :
        {std::pair(&pinned_input_, input(tokens).bytes()),
-        std::pair(&pinned_result_, steps_->ResultBytes(tokens)),
-        std::pair(&pinned_words_, sizeof(Words))}) {
+        std::pair(&pinned_result_, steps_->ResultBytes(tokens))}) {
     auto made = NewPinnedMemory(AlignUp(bytes));
     if (!made.ok()) return made.status();
     *pinned = *std::move(made);
   }
-  new (pinned_words_.get()) Words;
+  status = words_.Init();
+  if (!status.ok()) return status;
   RecordGraphs();
   return absl::OkStatus();
 }
@@ -104,12 +107,12 @@ void CudaLane::RecordGraphs() {
 }
 
 bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
-  const auto count = static_cast<int>(tokens);
+  const auto count =
+      static_cast<int>(std::min(tokens, CudaSteps::PassTokens(model)));
   const bool bulk = CudaSteps::UsesFusedBulk(model, count);
   const bool takes =
-      tokens == 1 || bulk || CudaSteps::TakesFusedBatch(model, count);
-  return UsesFused(model.sparse_form, takes, /*fast=*/bulk || tokens > 1,
-                   timed);
+      count == 1 || bulk || CudaSteps::TakesFusedBatch(model, count);
+  return UsesFused(model.sparse_form, takes, /*fast=*/bulk || count > 1, timed);
 }
 
 Matrix CudaLane::input(size_t tokens) {
@@ -133,6 +136,10 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   timed_ = IsTimed(batches_++);
   announces_ = false;
   launched_ahead_ = false;
+  // Neither estimates nor measured times decide there.
+  if (model_.config.deterministic && execution == Execution::kAuto) {
+    execution = Execution::kSparse;
+  }
   const FfnPath path =
       ChoosePath(execution, tokens, model_.config.hidden_size,
                  weights.union_density.Expected(tokens),
@@ -157,9 +164,9 @@ absl::Status CudaLane::Compute(const CudaLayer& layer,
   const auto tokens = static_cast<int>(batch.second);
   const bool fused = path == FfnPath::kFused;
   const std::optional<Ahead> ahead = std::exchange(ahead_, std::nullopt);
-  const bool foreseen =
-      ahead.has_value() && fused && ahead->batch == batch && !HasLeft(*ahead);
-  if (ahead.has_value()) Tell(*ahead, foreseen);
+  const bool foreseen = ahead.has_value() && fused && ahead->batch == batch &&
+                        !words_.HasLeft(ahead->number);
+  if (ahead.has_value()) words_.Tell(ahead->number, foreseen);
   // A timed one in steps stands for fused ones.
   const bool alike = fused || (timed_ && path == FfnPath::kSparse);
   forecast_.Add(alike ? std::optional(batch) : std::nullopt);
@@ -199,7 +206,7 @@ absl::Status CudaLane::LaunchAhead() {
                       : ahead_number_ + 1;
   ahead_ = {*next, ahead_number_, 0};
   constexpr unsigned kNanoseconds = 1000;
-  const AheadParams ahead = {&words().ahead, ahead_number_,
+  const AheadParams ahead = {words_.ahead(), ahead_number_,
                              kNanoseconds * model_.config.launch_ahead_us};
   const CudaLayer& layer = model_.layers.at(next->first);
   const auto tokens = static_cast<int>(next->second);
@@ -210,23 +217,14 @@ absl::Status CudaLane::LaunchAhead() {
   return status;
 }
 
-void CudaLane::Tell(const Ahead& ahead, bool runs) const {
-  std::atomic_ref<int>(words().ahead)
-      .store(runs ? ahead.number : -ahead.number, std::memory_order_release);
-}
-
-bool CudaLane::HasLeft(const Ahead& ahead) const {
-  return std::atomic_ref<int>(words().done).load(std::memory_order_relaxed) ==
-         -ahead.number;
-}
-
 void CudaLane::DismissAhead() {
-  if (ahead_.has_value()) Tell(*ahead_, /*runs=*/false);
+  if (ahead_.has_value()) words_.Tell(ahead_->number, /*runs=*/false);
   ahead_.reset();
 }
 
 absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
   if (path != FfnPath::kFused) return QueueSteps(layer, tokens, path);
+  if (HasPasses(tokens, path)) return QueuePasses(layer, tokens);
   return steps_->FusesAllSteps(tokens) ? QueueFused(layer, tokens)
                                        : QueueFusedBatch(layer, tokens);
 }
@@ -254,36 +252,12 @@ absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens,
 
 void CudaLane::ExpectAnnouncement() {
   announces_ = true;
-  std::atomic_ref<int>(words().done).store(0, std::memory_order_relaxed);
+  words_.Expect();
 }
 
 absl::Status CudaLane::Await() {
   if (announces_) return AwaitDone(kNotAhead).status();
   return ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
-}
-
-absl::StatusOr<bool> CudaLane::AwaitDone(int number) const {
-  const std::atomic_ref<int> done(words().done);
-  const int later = ahead_.has_value() ? ahead_->number : 0;
-  const auto look = [&] {
-    return OutcomeOf(done.load(std::memory_order_acquire), number, later);
-  };
-  // The stream is asked too: after an error nobody would say "done".
-  constexpr unsigned kLooksAQuery = 1 << 16;
-  LaunchOutcome outcome = look();
-  for (unsigned looks = 1; outcome == LaunchOutcome::kPending; ++looks) {
-    const cudaError_t state = looks % kLooksAQuery == 0
-                                  ? cudaStreamQuery(stream_.get())
-                                  : cudaErrorNotReady;
-    outcome = look();
-    if (state == cudaErrorNotReady || outcome != LaunchOutcome::kPending) {
-      continue;
-    }
-    absl::Status status = ToStatus(state, "running a batch");
-    if (!status.ok()) return status;
-    return absl::InternalError("running a batch: it ended without a result");
-  }
-  return outcome == LaunchOutcome::kRan;
 }
 
 absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens,
@@ -300,6 +274,34 @@ absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens,
   return CopyOut(tokens, ahead.number);
 }
 
+absl::Status CudaLane::QueuePasses(const CudaLayer& layer, int tokens) {
+  absl::Status status = CopyIn(tokens);
+  for (size_t i = 0; i < passes_.Count(tokens) && status.ok(); ++i) {
+    const size_t first = passes_.First(i);
+    status = QueuePass(layer, static_cast<int>(first),
+                       static_cast<int>(passes_.Tokens(i, tokens)),
+                       {steps_->output() + first * model_.config.hidden_size,
+                        pinned_counters(0) + passes_.CountersAt(i), nullptr});
+  }
+  if (!status.ok()) return status;  // As above.
+  return CopyOut(tokens, /*ahead_number=*/0,
+                 /*skipped=*/CudaSteps::CounterBytes(model_.config));
+}
+
+absl::Status CudaLane::QueuePass(const CudaLayer& layer, int first, int tokens,
+                                 const CudaSteps::ResultBuffers& result) {
+  if (!steps_->FusesAllSteps(tokens)) {
+    return steps_->FusedBatch(layer, tokens, &result, /*ahead_number=*/0,
+                              first);
+  }
+  CudaSteps::FusedBuffers buffers;
+  buffers.hidden_states = CudaSteps::UsesFusedBulk(model_, tokens)
+                              ? input(first + 1).row(first)
+                              : steps_->hidden_states(first);
+  buffers.result = result;
+  return steps_->Fused(layer, tokens, buffers);
+}
+
 absl::Status CudaLane::CopyIn(int tokens, const AheadParams& ahead) {
   SmallCopyParams params;
   params.from = pinned_input_.get();
@@ -312,17 +314,17 @@ absl::Status CudaLane::CopyIn(int tokens, const AheadParams& ahead) {
               "copying the hidden states in");
 }
 
-absl::Status CudaLane::CopyOut(int tokens, int ahead_number) {
-  const size_t bytes = steps_->ResultBytes(tokens);
+absl::Status CudaLane::CopyOut(int tokens, int ahead_number, size_t skipped) {
+  const size_t bytes = steps_->ResultBytes(tokens) - skipped;
   const bool by_kernel = bytes <= kMostCopiedOut || ahead_number != 0;
   // A timed one is over with its last event; what is launched ahead is not that
   // one.
   const bool announces = by_kernel && (!timed_ || ahead_number != 0);
   if (announces && ahead_number == 0) ExpectAnnouncement();
   SmallCopyParams params;
-  params.from = steps_->result();
-  params.to = pinned_result_.get();
-  params.done = announces ? &words().done : nullptr;
+  params.from = steps_->result() + skipped;
+  params.to = pinned_result_.get() + skipped;
+  params.done = announces ? words_.done() : nullptr;
   params.ahead.number = ahead_number;
   return Copy(params, bytes, by_kernel, "copying the result out");
 }
@@ -381,7 +383,7 @@ uint64_t CudaLane::Nanoseconds(Mark from, Mark to) const {
 }
 
 CudaSteps::ResultBuffers CudaLane::DirectResult() const {
-  return {pinned_output(), pinned_counters(0), &words().done};
+  return {pinned_output(), pinned_counters(0), words_.done()};
 }
 
 float* CudaLane::pinned_output() const {
@@ -393,14 +395,18 @@ int* CudaLane::pinned_counters(size_t offset) const {
   return reinterpret_cast<int*>(pinned_result_.get() + offset);
 }
 
-FfnResult CudaLane::Result(size_t tokens, FfnPath path) const {
+FfnResult CudaLane::Result(size_t tokens, FfnPath path) {
   const auto* counters =
       reinterpret_cast<const uint32_t*>(pinned_counters(counter_offset_));
   FfnResult result;
   result.output = {pinned_output(), tokens, model_.config.hidden_size,
                    DataType::kFloat32};
-  result.stats.active_neurons = absl::MakeConstSpan(counters + 1, tokens);
-  result.stats.union_active_neurons = counters[0];
+  if (HasPasses(tokens, path)) {
+    passes_.Collect(counters, tokens, &result.stats);
+  } else {
+    result.stats.active_neurons = absl::MakeConstSpan(counters + 1, tokens);
+    result.stats.union_active_neurons = counters[0];
+  }
   result.stats.path = path;
   result.stats.launched_ahead = launched_ahead_ ? 1 : 0;
   if (path == FfnPath::kFused) return result;

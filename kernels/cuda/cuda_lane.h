@@ -3,6 +3,7 @@
 #define SPARSE_FFN_KERNELS_CUDA_CUDA_LANE_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -11,9 +12,11 @@
 #include <vector>
 
 #include "kernels/cuda/batch_forecast.h"
+#include "kernels/cuda/batch_passes.h"
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/cuda_model.h"
 #include "kernels/cuda/cuda_steps.h"
+#include "kernels/cuda/launch_words.h"
 #include "kernels/ffn_backend.h"
 
 namespace sparse_ffn::cuda {
@@ -41,11 +44,6 @@ class CudaLane : public FfnLane {
   static constexpr int kMarks = kCopiedOut + 1;
   static constexpr uint64_t kTimedEvery = 16;
 
-  // What the host and launches tell each other, in page-locked memory.
-  struct Words {
-    int done = 0;               // As in FusedSumParams.
-    alignas(64) int ahead = 0;  // As in AheadParams.
-  };
   // The launches, or the one, that wait for their batch.
   struct Ahead {
     BatchForecast::Batch batch;
@@ -70,9 +68,6 @@ class CudaLane : public FfnLane {
   absl::StatusOr<bool> AwaitAhead(const Ahead& ahead);
   // For the batch that is foreseen, if there is one and the lane may.
   absl::Status LaunchAhead();
-  void Tell(const Ahead& ahead, bool runs) const;
-  // Whether it is known to have left without having been told to.
-  bool HasLeft(const Ahead& ahead) const;
   // Tells the launch that waits to leave, if there is one.
   void DismissAhead();
   // Queues a whole batch.
@@ -84,6 +79,15 @@ class CudaLane : public FfnLane {
                                   const AheadParams& ahead = {});
   absl::Status QueueFusedBatch(const CudaLayer& layer, int tokens,
                                const AheadParams& ahead = {});
+  // More tokens than run at once: counters go to the host, pass by pass, and
+  // the output when all have run.
+  absl::Status QueuePasses(const CudaLayer& layer, int tokens);
+  absl::Status QueuePass(const CudaLayer& layer, int first, int tokens,
+                         const CudaSteps::ResultBuffers& result);
+  // Whether a batch runs in passes.
+  bool HasPasses(size_t tokens, FfnPath path) const {
+    return path == FfnPath::kFused && passes_.Count(tokens) > 1;
+  }
   // Whether the last kernel writes the result to the host itself, and no copy
   // follows.
   bool IsDirect(size_t tokens, FfnPath path) const {
@@ -96,9 +100,13 @@ class CudaLane : public FfnLane {
   // Until the result of Queue is in host memory.
   absl::Status Await();
   // Until the launch known by `number` is over: whether it ran.
-  absl::StatusOr<bool> AwaitDone(int number) const;
+  absl::StatusOr<bool> AwaitDone(int number) const {
+    return words_.Await(number, ahead_.has_value() ? ahead_->number : 0,
+                        stream_.get());
+  }
   absl::Status CopyIn(int tokens, const AheadParams& ahead = {});
-  absl::Status CopyOut(int tokens, int ahead_number = 0);
+  // All but `skipped` bytes of the result.
+  absl::Status CopyOut(int tokens, int ahead_number = 0, size_t skipped = 0);
   // Between page-locked memory and the device, by a kernel or else by the copy
   // engine. Sizes are rounded up to 16 bytes; all our buffers are multiples of
   // that.
@@ -109,29 +117,29 @@ class CudaLane : public FfnLane {
   // Where it goes if IsDirect.
   CudaSteps::ResultBuffers DirectResult() const;
   float* pinned_output() const;
-  Words& words() const {
-    return *reinterpret_cast<Words*>(pinned_words_.get());
-  }
   // The union's count, then each token's.
   int* pinned_counters(size_t offset) const;
   // Where in pinned_result_ the counters of the batch queued last come to
   // stand.
   size_t CounterOffset(size_t tokens, FfnPath path) const {
-    return IsDirect(tokens, path) ? 0 : steps_->counter_offset();
+    return IsDirect(tokens, path) || HasPasses(tokens, path)
+               ? 0
+               : steps_->counter_offset();
   }
-  FfnResult Result(size_t tokens, FfnPath path) const;
+  FfnResult Result(size_t tokens, FfnPath path);
 
   const CudaModel& model_;
   Stream stream_;
   std::array<Event, kMarks> events_;
   PinnedMemory pinned_input_;
   PinnedMemory pinned_result_;
-  PinnedMemory pinned_words_;
+  LaunchWords words_;
   std::unique_ptr<CudaSteps> steps_;
   // QueueFusedLaunches by layer and tokens, with the model's threshold and form
   // when the lane was made. About 0.1 MB of device memory each.
   std::map<std::pair<const CudaLayer*, int>, Graph> graphs_;
   uint64_t batches_ = 0;
+  BatchPasses passes_;
   BatchForecast forecast_;
   std::optional<Ahead> ahead_;
   int ahead_number_ = 1;  // Of the last launch ahead.

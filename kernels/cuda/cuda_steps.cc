@@ -1,21 +1,10 @@
 #include "kernels/cuda/cuda_steps.h"
 
-#include <cstdint>
 #include <utility>
 
 #include "kernels/cuda/path_choice.h"
 
 namespace sparse_ffn::cuda {
-namespace {
-
-// Of a matrix of 2-byte elements.
-const void* Row(const void* matrix, int row, int columns) {
-  return static_cast<const uint16_t*>(matrix) +
-         static_cast<size_t>(row) * columns;
-}
-
-}  // namespace
-
 static_assert(kMaxBatchFormTokens == kBatchFormTokens);
 static_assert(kMaxOneKernelTokens == kOneKernelTokens);
 
@@ -113,7 +102,7 @@ absl::Status CudaSteps::PrepareKernels() const {
 absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) {
   if (!UsesOneTokenForm(tokens)) return DenseGate(layer, tokens);
   OneTokenGateParams params;
-  BeginBatch(&params);
+  FillBegin(&params);
   params.hidden_states = hidden_states_;
   params.gate_proj = layer.gate_proj;
   params.list = union_list_;
@@ -123,7 +112,7 @@ absl::Status CudaSteps::Gate(const CudaLayer& layer, int tokens) {
   params.threshold = model_.config.threshold;
   params.element = model_.element;
   params.device = model_.device_traits;
-  return ToStatus(LaunchOneTokenGate(params, stream_), "step 1 of one token");
+  return Begin(LaunchOneTokenGate(params, stream_), "step 1 of one token");
 }
 
 absl::Status CudaSteps::DenseGate(const CudaLayer& layer, int tokens) const {
@@ -135,14 +124,14 @@ absl::Status CudaSteps::DenseProduct(const void* weights, int tokens,
   return InParts(tokens, [&](int first, int count) {
     return cublas_->ProductWithRows(
         model_.element, count, intermediate_size_, hidden_size_,
-        Row(hidden_states_, first, hidden_size_), weights,
+        hidden_states(first), weights,
         out + static_cast<size_t>(first) * intermediate_size_);
   });
 }
 
 absl::Status CudaSteps::Select(int tokens, int output_size) {
   SelectActiveParams params;
-  BeginBatch(&params);
+  FillBegin(&params);
   params.scores = scores_;
   params.union_list = union_list_;
   params.output_size = output_size;
@@ -150,8 +139,7 @@ absl::Status CudaSteps::Select(int tokens, int output_size) {
   params.tokens = tokens;
   params.threshold = model_.config.threshold;
   params.device = model_.device_traits;
-  return ToStatus(LaunchSelectActive(params, stream_),
-                  "selecting active neurons");
+  return Begin(LaunchSelectActive(params, stream_), "selecting active neurons");
 }
 
 void* CudaSteps::GatedLow() const {

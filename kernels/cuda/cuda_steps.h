@@ -3,6 +3,8 @@
 #ifndef SPARSE_FFN_KERNELS_CUDA_CUDA_STEPS_H_
 #define SPARSE_FFN_KERNELS_CUDA_CUDA_STEPS_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -27,8 +29,11 @@ class CudaSteps {
   // Device memory that New takes, in bytes.
   static size_t DeviceBytes(const FfnConfig& config, int sm_count);
 
-  // [max_batch_tokens, hidden] of weights_dtype, on the device.
-  void* hidden_states() const { return hidden_states_; }
+  // [max_batch_tokens, hidden] of weights_dtype, on the device: from row
+  // `first` on.
+  void* hidden_states(int first = 0) const {
+    return Row(hidden_states_, first, hidden_size_);
+  }
 
   // Of all launches on the stream.
   FusedState* fused_state() const { return fused_state_; }
@@ -37,6 +42,7 @@ class CudaSteps {
   // counters, of which this batch's stand at counter_offset(); then the output,
   // float32 [tokens, hidden].
   const std::byte* result() const { return result_; }
+  float* output() const { return output_; }
   size_t ResultBytes(size_t tokens) const;
   static size_t CounterBytes(const FfnConfig& config);
   // In bytes, of the batch last selected or run by FusedBatch: the number of
@@ -60,6 +66,8 @@ class CudaSteps {
   // Whether FusedBatch gives each token the bits that Fused gives it alone: in
   // a deterministic backend, where the sizes and the device allow it.
   static bool UsesOrderedBatch(const CudaModel& model);
+  // Most tokens that may run at once where they need not be dense.
+  static size_t PassTokens(const CudaModel& model);
   // Whether FusedBatch takes so many tokens.
   static bool TakesFusedBatch(const CudaModel& model, int tokens);
   // Whether its steps 1 and 2 stream whole rows.
@@ -91,10 +99,10 @@ class CudaSteps {
   // Leaves behind what SparseUp and SparseDown do; or, where UsesOrderedBatch
   // and `result` is not null, has the output and the counters go there.
   // `ahead_number`: not 0 behind a LaunchSmallCopy of the hidden states that
-  // waits, where StreamsRows.
+  // waits, where StreamsRows. `first`: of their rows.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens,
                           const ResultBuffers* result = nullptr,
-                          int ahead_number = 0);
+                          int ahead_number = 0, int first = 0);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype. In a
   // deterministic backend a token gets the same bits in every batch: beyond
   // `tokens` rows are then computed of what the buffers hold.
@@ -103,17 +111,24 @@ class CudaSteps {
   absl::Status DenseDown(const CudaLayer& layer, int tokens) const;
 
  private:
-  int* counters() const { return reinterpret_cast<int*>(result_ + counters_); }
+  int* CountersAt(size_t offset) const {
+    return reinterpret_cast<int*>(result_ + offset);
+  }
+  int* counters() const { return CountersAt(counters_); }
 
-  // Begins a batch in the launch that clears for it: takes the next counters,
-  // and has that launch clear those after them.
+  // What the launch that begins a batch has: the next counters, those after
+  // them, which it clears, and the output, likewise.
   template <typename Params>
-  void BeginBatch(Params* params) {
-    std::swap(counters_, next_counters_);
-    params->counters = counters();
-    params->next_counters = reinterpret_cast<int*>(result_ + next_counters_);
+  void FillBegin(Params* params) const {
+    params->counters = CountersAt(next_counters_);
+    params->next_counters = CountersAt(counters_);
     params->next_count = static_cast<int>(StepsMemory::Counters(model_.config));
     params->output = output_;
+  }
+  // Takes those counters, unless that launch failed: then nothing was cleared.
+  absl::Status Begin(cudaError_t launched, const char* what) {
+    if (launched == cudaSuccess) std::swap(counters_, next_counters_);
+    return ToStatus(launched, what);
   }
   // What the parameters of all launches with an up product have.
   template <typename Params>
@@ -152,6 +167,10 @@ class CudaSteps {
       status = product(first, kPart);
     }
     return status;
+  }
+  // Of a matrix of 2-byte elements.
+  static void* Row(void* matrix, int row, int columns) {
+    return static_cast<uint16_t*>(matrix) + static_cast<size_t>(row) * columns;
   }
   // The gate or up product.
   absl::Status DenseProduct(const void* weights, int tokens, float* out) const;

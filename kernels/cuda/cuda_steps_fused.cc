@@ -14,11 +14,12 @@ void CudaSteps::FillFused(const CudaLayer& layer, int tokens,
 
 absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
                                    const ResultBuffers* result,
-                                   int ahead_number) {
+                                   int ahead_number, int first) {
   FusedGatedUpParams params;
-  BeginBatch(&params);
+  FillBegin(&params);
   FillFused(layer, tokens, &params);
-  int* gated_count = counters() + 1 + model_.config.max_batch_tokens;
+  params.hidden_states = hidden_states(first);
+  int* gated_count = params.counters + 1 + model_.config.max_batch_tokens;
   const bool ordered = UsesOrderedBatch(model_);
   params.gated_count = gated_count;
   params.gated_list = union_list_;
@@ -29,10 +30,10 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
   params.output_size = ordered ? 0 : tokens * hidden_size_;
   params.ahead_number = ahead_number;
   params.state = fused_state_;
-  absl::Status status = ToStatus(StreamsRows(model_, tokens, ordered)
-                                     ? LaunchFusedGatedUpRows(params, stream_)
-                                     : LaunchFusedGatedUp(params, stream_),
-                                 "fused gate and up product");
+  absl::Status status = Begin(StreamsRows(model_, tokens, ordered)
+                                  ? LaunchFusedGatedUpRows(params, stream_)
+                                  : LaunchFusedGatedUp(params, stream_),
+                              "fused gate and up product");
   if (!status.ok()) return status;  // Nobody is told that it is done.
   if (ordered) return OrderedDown(layer, tokens, result, ahead_number);
   return ToStatus(
@@ -85,6 +86,11 @@ bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
     }
   }
   return OrderedDownTakes(model.device_traits, hidden_size, intermediate_size);
+}
+
+size_t CudaSteps::PassTokens(const CudaModel& model) {
+  if (!model.config.deterministic) return model.config.max_batch_tokens;
+  return UsesOrderedBatch(model) ? kBatchFormTokens : 1;
 }
 
 bool CudaSteps::StreamsRows(const CudaModel& model, int tokens, bool ordered) {

@@ -31,7 +31,7 @@ struct StepsMemory {
   static size_t Counters(const FfnConfig& config) {
     return 2 + config.max_batch_tokens;
   }
-  // Of two batches, which take turns.
+  // Of two batches, which take turns, or of all passes of one.
   static size_t CounterBytes(const FfnConfig& config);
   // Of one of the two parts that the batch form's gated neurons are split in.
   static size_t SplitBytes(const FfnConfig& config);
