@@ -65,10 +65,10 @@ struct FfnConfig {
   // version of the software: not on the other tokens of its batch, its place
   // among them, what ran before, max_batch_tokens or the number of threads. To
   // the device belong the vector instructions of the portable backend and the
-  // version of cuBLAS on CUDA. The portable backend is always so. On CUDA
-  // kAuto then is kSparse, and sparse batches run in passes (FfnStats): of up to
-  // 32 tokens on newer devices, where the sizes allow; else of one. Dense
-  // products are made of 128 tokens, or of a multiple.
+  // version of cuBLAS on CUDA. The portable backend is always so. On CUDA kAuto
+  // then is kSparse, and sparse batches run in passes (FfnStats): of up to 32
+  // tokens on newer devices, where the sizes allow; else of one. Each dense
+  // product is of exactly 128 tokens, the last ones of a batch padded.
   bool deterministic = false;
   // For how long, in microseconds, a launch may wait on a CUDA device for the
   // batch of up to 16 tokens that it was made for before that came; 0: none is
@@ -119,11 +119,11 @@ struct FfnStats {
   // Active for at least one token; where there are passes, the most of any.
   uint32_t union_active_neurons = 0;
   // Where a batch ran as several, as in a deterministic CUDA backend: those, in
-  // the order of their tokens; the lane owns it. Durations are then sums over
-  // them. Empty where all tokens ran at once.
+  // the order of their tokens; the lane owns it. Durations are those of the
+  // whole batch. Empty where all tokens ran at once, and of dense batches.
   absl::Span<const FfnPass> passes;
   FfnPath path = FfnPath::kSparse;
-  uint32_t launched_ahead = 0;  // Passes whose launch waited for them.
+  bool launched_ahead = false;  // Its launch waited for it.
   uint64_t copy_in_ns = 0;      // Host to device, where there is such a copy.
   uint64_t gate_ns = 0;
   uint64_t up_ns = 0;

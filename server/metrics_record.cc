@@ -56,7 +56,7 @@ void Metrics::RecordBatch(const BatchRecord& batch) {
   RecordWeightBytes(batch.stats.path, work);
   const auto batches = static_cast<double>(work.passes.size());
   batches_[static_cast<size_t>(batch.stats.path)]->Increment(batches);
-  launched_ahead_->Increment(batch.stats.launched_ahead);
+  if (batch.stats.launched_ahead) launched_ahead_->Increment();
   for (const FfnPass& pass : work.passes) batch_tokens_->Observe(pass.tokens);
   const auto tokens = static_cast<double>(batch.tokens);
   const auto index = static_cast<size_t>(batch.layer);

@@ -18,7 +18,7 @@ __device__ inline void Announce(FusedState* state, int* done, int ahead_number,
   }
   state->blocks_done = 0;
   // Each block's results were in the host's memory before it counted itself,
-  // by its own fence.
+  // by its own fence, and those of earlier launches when they had ended.
   __threadfence();
   const int number = ahead_number == 0 ? kNotAhead : ahead_number;
   *static_cast<volatile int*>(done) = left ? -number : number;

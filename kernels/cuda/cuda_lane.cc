@@ -15,10 +15,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Up to here a kernel copies sooner than the copy engine, out also because the
-// host need not wait for the stream then.
-constexpr size_t kMostCopiedIn = size_t{256} << 10;
-constexpr size_t kMostCopiedOut = size_t{1} << 20;
 // The hidden states of more take as long to come as a launch.
 constexpr size_t kMostAheadTokens = 16;
 
@@ -77,19 +73,23 @@ absl::Status CudaLane::Init() {
   const size_t tokens = model_.config.max_batch_tokens;
   for (auto [pinned, bytes] :
        {std::pair(&pinned_input_, input(tokens).bytes()),
-        std::pair(&pinned_result_, steps_->ResultBytes(tokens))}) {
+        std::pair(&pinned_result_, steps_->ResultBytes(tokens)),
+        std::pair(&pinned_pass_counters_,
+                  passes_.Counters(tokens) * sizeof(int))}) {
     auto made = NewPinnedMemory(AlignUp(bytes));
     if (!made.ok()) return made.status();
     *pinned = *std::move(made);
   }
-  status = words_.Init();
-  if (!status.ok()) return status;
+  auto words = LaunchWords::New();
+  if (!words.ok()) return words.status();
+  words_ = *std::move(words);
   RecordGraphs();
   return absl::OkStatus();
 }
 
 void CudaLane::RecordGraphs() {
-  const auto most = static_cast<int>(model_.config.max_batch_tokens);
+  const auto most = static_cast<int>(
+      std::min(model_.config.max_batch_tokens, CudaSteps::PassTokens(model_)));
   for (int tokens = 1; tokens <= most; ++tokens) {
     if (!MayFuse(model_, tokens, /*timed=*/false) ||
         !steps_->FusesAllSteps(tokens)) {
@@ -165,8 +165,8 @@ absl::Status CudaLane::Compute(const CudaLayer& layer,
   const bool fused = path == FfnPath::kFused;
   const std::optional<Ahead> ahead = std::exchange(ahead_, std::nullopt);
   const bool foreseen = ahead.has_value() && fused && ahead->batch == batch &&
-                        !words_.HasLeft(ahead->number);
-  if (ahead.has_value()) words_.Tell(ahead->number, foreseen);
+                        !words_->HasLeft(ahead->number);
+  if (ahead.has_value()) words_->Tell(ahead->number, foreseen);
   // A timed one in steps stands for fused ones.
   const bool alike = fused || (timed_ && path == FfnPath::kSparse);
   forecast_.Add(alike ? std::optional(batch) : std::nullopt);
@@ -206,7 +206,7 @@ absl::Status CudaLane::LaunchAhead() {
                       : ahead_number_ + 1;
   ahead_ = {*next, ahead_number_, 0};
   constexpr unsigned kNanoseconds = 1000;
-  const AheadParams ahead = {words_.ahead(), ahead_number_,
+  const AheadParams ahead = {words_->ahead(), ahead_number_,
                              kNanoseconds * model_.config.launch_ahead_us};
   const CudaLayer& layer = model_.layers.at(next->first);
   const auto tokens = static_cast<int>(next->second);
@@ -218,160 +218,13 @@ absl::Status CudaLane::LaunchAhead() {
 }
 
 void CudaLane::DismissAhead() {
-  if (ahead_.has_value()) words_.Tell(ahead_->number, /*runs=*/false);
+  if (ahead_.has_value()) words_->Tell(ahead_->number, /*runs=*/false);
   ahead_.reset();
-}
-
-absl::Status CudaLane::Queue(const CudaLayer& layer, int tokens, FfnPath path) {
-  if (path != FfnPath::kFused) return QueueSteps(layer, tokens, path);
-  if (HasPasses(tokens, path)) return QueuePasses(layer, tokens);
-  return steps_->FusesAllSteps(tokens) ? QueueFused(layer, tokens)
-                                       : QueueFusedBatch(layer, tokens);
-}
-
-absl::Status CudaLane::QueueFused(const CudaLayer& layer, int tokens) {
-  ExpectAnnouncement();
-  const auto graph = graphs_.find({&layer, tokens});
-  if (graph == graphs_.end()) return QueueFusedLaunches(layer, tokens);
-  return ToStatus(cudaGraphLaunch(graph->second.get(), stream_.get()),
-                  "launching the fused FFN");
-}
-
-absl::Status CudaLane::QueueFusedLaunches(const CudaLayer& layer, int tokens,
-                                          const AheadParams& ahead) {
-  const bool fetches = CudaSteps::UsesFusedBulk(model_, tokens);
-  absl::Status status = fetches ? absl::OkStatus() : CopyIn(tokens);
-  CudaSteps::FusedBuffers buffers;
-  buffers.hidden_states =
-      fetches ? pinned_input_.get() : steps_->hidden_states();
-  buffers.result = DirectResult();
-  buffers.ahead = ahead;
-  status.Update(steps_->Fused(layer, tokens, buffers));
-  return status;
-}
-
-void CudaLane::ExpectAnnouncement() {
-  announces_ = true;
-  words_.Expect();
 }
 
 absl::Status CudaLane::Await() {
   if (announces_) return AwaitDone(kNotAhead).status();
   return ToStatus(cudaStreamSynchronize(stream_.get()), "running a batch");
-}
-
-absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens,
-                                       const AheadParams& ahead) {
-  absl::Status status = CopyIn(tokens, ahead);
-  if (!status.ok()) return status;  // Nobody is told that it is done.
-  if (IsDirect(tokens, FfnPath::kFused)) {
-    if (ahead.number == 0) ExpectAnnouncement();
-    const CudaSteps::ResultBuffers result = DirectResult();
-    return steps_->FusedBatch(layer, tokens, &result, ahead.number);
-  }
-  status = steps_->FusedBatch(layer, tokens, nullptr, ahead.number);
-  if (!status.ok()) return status;
-  return CopyOut(tokens, ahead.number);
-}
-
-absl::Status CudaLane::QueuePasses(const CudaLayer& layer, int tokens) {
-  absl::Status status = CopyIn(tokens);
-  for (size_t i = 0; i < passes_.Count(tokens) && status.ok(); ++i) {
-    const size_t first = passes_.First(i);
-    status = QueuePass(layer, static_cast<int>(first),
-                       static_cast<int>(passes_.Tokens(i, tokens)),
-                       {steps_->output() + first * model_.config.hidden_size,
-                        pinned_counters(0) + passes_.CountersAt(i), nullptr});
-  }
-  if (!status.ok()) return status;  // As above.
-  return CopyOut(tokens, /*ahead_number=*/0,
-                 /*skipped=*/CudaSteps::CounterBytes(model_.config));
-}
-
-absl::Status CudaLane::QueuePass(const CudaLayer& layer, int first, int tokens,
-                                 const CudaSteps::ResultBuffers& result) {
-  if (!steps_->FusesAllSteps(tokens)) {
-    return steps_->FusedBatch(layer, tokens, &result, /*ahead_number=*/0,
-                              first);
-  }
-  CudaSteps::FusedBuffers buffers;
-  buffers.hidden_states = CudaSteps::UsesFusedBulk(model_, tokens)
-                              ? input(first + 1).row(first)
-                              : steps_->hidden_states(first);
-  buffers.result = result;
-  return steps_->Fused(layer, tokens, buffers);
-}
-
-absl::Status CudaLane::CopyIn(int tokens, const AheadParams& ahead) {
-  SmallCopyParams params;
-  params.from = pinned_input_.get();
-  params.to = steps_->hidden_states();
-  params.done = nullptr;
-  params.ahead = ahead;
-  const size_t bytes = input(tokens).bytes();
-  // The copy engine waits for no word.
-  return Copy(params, bytes, bytes <= kMostCopiedIn || ahead.number != 0,
-              "copying the hidden states in");
-}
-
-absl::Status CudaLane::CopyOut(int tokens, int ahead_number, size_t skipped) {
-  const size_t bytes = steps_->ResultBytes(tokens) - skipped;
-  const bool by_kernel = bytes <= kMostCopiedOut || ahead_number != 0;
-  // A timed one is over with its last event; what is launched ahead is not that
-  // one.
-  const bool announces = by_kernel && (!timed_ || ahead_number != 0);
-  if (announces && ahead_number == 0) ExpectAnnouncement();
-  SmallCopyParams params;
-  params.from = steps_->result() + skipped;
-  params.to = pinned_result_.get() + skipped;
-  params.done = announces ? words_.done() : nullptr;
-  params.ahead.number = ahead_number;
-  return Copy(params, bytes, by_kernel, "copying the result out");
-}
-
-absl::Status CudaLane::QueueSteps(const CudaLayer& layer, int tokens,
-                                  FfnPath path) {
-  absl::Status status = Record(kStart);
-  status.Update(CopyIn(tokens));
-  status.Update(Record(kCopiedIn));
-  if (path == FfnPath::kSparse) {
-    status.Update(steps_->Gate(layer, tokens));
-    status.Update(Record(kGateDone));
-    status.Update(steps_->SparseUp(layer, tokens));
-    status.Update(Record(kUpDone));
-    status.Update(steps_->SparseDown(layer, tokens));
-  } else {
-    status.Update(steps_->DenseGate(layer, tokens));
-    status.Update(Record(kGateDone));
-    status.Update(steps_->Select(tokens));
-    status.Update(steps_->DenseUp(layer, tokens));
-    status.Update(Record(kUpDone));
-    status.Update(steps_->DenseDown(layer, tokens));
-  }
-  status.Update(Record(kDownDone));
-  if (!status.ok()) return status;  // As above.
-  status = CopyOut(tokens);
-  status.Update(Record(kCopiedOut));
-  return status;
-}
-
-absl::Status CudaLane::Copy(SmallCopyParams params, size_t bytes,
-                            bool by_kernel, const char* what) {
-  if (!by_kernel) {
-    return ToStatus(cudaMemcpyAsync(params.to, params.from, bytes,
-                                    cudaMemcpyDefault, stream_.get()),
-                    what);
-  }
-  params.state = steps_->fused_state();
-  params.packs = static_cast<int>((bytes + 15) / 16);
-  params.device = model_.device_traits;
-  return ToStatus(LaunchSmallCopy(params, stream_.get()), what);
-}
-
-absl::Status CudaLane::Record(Mark mark) {
-  if (!timed_) return absl::OkStatus();
-  return ToStatus(cudaEventRecord(events_[mark].get(), stream_.get()),
-                  "cudaEventRecord");
 }
 
 uint64_t CudaLane::Nanoseconds(Mark from, Mark to) const {
@@ -380,10 +233,6 @@ uint64_t CudaLane::Nanoseconds(Mark from, Mark to) const {
   const cudaError_t error = cudaEventElapsedTime(
       &milliseconds, events_[from].get(), events_[to].get());
   return error == cudaSuccess ? static_cast<uint64_t>(milliseconds * 1e6F) : 0;
-}
-
-CudaSteps::ResultBuffers CudaLane::DirectResult() const {
-  return {pinned_output(), pinned_counters(0), words_.done()};
 }
 
 float* CudaLane::pinned_output() const {
@@ -396,19 +245,20 @@ int* CudaLane::pinned_counters(size_t offset) const {
 }
 
 FfnResult CudaLane::Result(size_t tokens, FfnPath path) {
-  const auto* counters =
-      reinterpret_cast<const uint32_t*>(pinned_counters(counter_offset_));
+  const bool has_passes = HasPasses(tokens, path);
+  const auto* counters = reinterpret_cast<const uint32_t*>(
+      has_passes ? pass_counters() : pinned_counters(counter_offset_));
   FfnResult result;
   result.output = {pinned_output(), tokens, model_.config.hidden_size,
                    DataType::kFloat32};
-  if (HasPasses(tokens, path)) {
+  if (has_passes) {
     passes_.Collect(counters, tokens, &result.stats);
   } else {
     result.stats.active_neurons = absl::MakeConstSpan(counters + 1, tokens);
     result.stats.union_active_neurons = counters[0];
   }
   result.stats.path = path;
-  result.stats.launched_ahead = launched_ahead_ ? 1 : 0;
+  result.stats.launched_ahead = launched_ahead_;
   if (path == FfnPath::kFused) return result;
   result.stats.copy_in_ns = Nanoseconds(kStart, kCopiedIn);
   result.stats.gate_ns = Nanoseconds(kCopiedIn, kGateDone);

@@ -70,7 +70,8 @@ class CudaLane : public FfnLane {
   absl::Status LaunchAhead();
   // Tells the launch that waits to leave, if there is one.
   void DismissAhead();
-  // Queues a whole batch.
+  // Queues a whole batch. (cuda_lane_queue.cc, like all that this needs.) After
+  // an error nobody is told that anything is done.
   absl::Status Queue(const CudaLayer& layer, int tokens, FfnPath path);
   absl::Status QueueSteps(const CudaLayer& layer, int tokens, FfnPath path);
   // All steps in one kernel, by one call where that was recorded.
@@ -82,8 +83,9 @@ class CudaLane : public FfnLane {
   // More tokens than run at once: counters go to the host, pass by pass, and
   // the output when all have run.
   absl::Status QueuePasses(const CudaLayer& layer, int tokens);
-  absl::Status QueuePass(const CudaLayer& layer, int first, int tokens,
-                         const CudaSteps::ResultBuffers& result);
+  // Of a fused call for rows `first` to `first + tokens` of the input.
+  CudaSteps::FusedBuffers BuffersFor(size_t first, int tokens,
+                                     const CudaSteps::ResultBuffers& result);
   // Whether a batch runs in passes.
   bool HasPasses(size_t tokens, FfnPath path) const {
     return path == FfnPath::kFused && passes_.Count(tokens) > 1;
@@ -91,7 +93,7 @@ class CudaLane : public FfnLane {
   // Whether the last kernel writes the result to the host itself, and no copy
   // follows.
   bool IsDirect(size_t tokens, FfnPath path) const {
-    return path == FfnPath::kFused &&
+    return path == FfnPath::kFused && !HasPasses(tokens, path) &&
            (steps_->FusesAllSteps(static_cast<int>(tokens)) ||
             CudaSteps::UsesOrderedBatch(model_));
   }
@@ -101,12 +103,11 @@ class CudaLane : public FfnLane {
   absl::Status Await();
   // Until the launch known by `number` is over: whether it ran.
   absl::StatusOr<bool> AwaitDone(int number) const {
-    return words_.Await(number, ahead_.has_value() ? ahead_->number : 0,
-                        stream_.get());
+    return words_->Await(number, ahead_.has_value() ? ahead_->number : 0,
+                         stream_.get());
   }
   absl::Status CopyIn(int tokens, const AheadParams& ahead = {});
-  // All but `skipped` bytes of the result.
-  absl::Status CopyOut(int tokens, int ahead_number = 0, size_t skipped = 0);
+  absl::Status CopyOut(int tokens, int ahead_number = 0);
   // Between page-locked memory and the device, by a kernel or else by the copy
   // engine. Sizes are rounded up to 16 bytes; all our buffers are multiples of
   // that.
@@ -117,14 +118,15 @@ class CudaLane : public FfnLane {
   // Where it goes if IsDirect.
   CudaSteps::ResultBuffers DirectResult() const;
   float* pinned_output() const;
-  // The union's count, then each token's.
+  // The union's count, then each token's: as it lies in pinned_result_.
   int* pinned_counters(size_t offset) const;
+  int* pass_counters() const {
+    return reinterpret_cast<int*>(pinned_pass_counters_.get());
+  }
   // Where in pinned_result_ the counters of the batch queued last come to
   // stand.
   size_t CounterOffset(size_t tokens, FfnPath path) const {
-    return IsDirect(tokens, path) || HasPasses(tokens, path)
-               ? 0
-               : steps_->counter_offset();
+    return IsDirect(tokens, path) ? 0 : steps_->counter_offset();
   }
   FfnResult Result(size_t tokens, FfnPath path);
 
@@ -133,7 +135,8 @@ class CudaLane : public FfnLane {
   std::array<Event, kMarks> events_;
   PinnedMemory pinned_input_;
   PinnedMemory pinned_result_;
-  LaunchWords words_;
+  PinnedMemory pinned_pass_counters_;  // As BatchPasses has it.
+  std::optional<LaunchWords> words_;
   std::unique_ptr<CudaSteps> steps_;
   // QueueFusedLaunches by layer and tokens, with the model's threshold and form
   // when the lane was made. About 0.1 MB of device memory each.

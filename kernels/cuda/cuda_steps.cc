@@ -5,6 +5,7 @@
 #include "kernels/cuda/path_choice.h"
 
 namespace sparse_ffn::cuda {
+
 static_assert(kMaxBatchFormTokens == kBatchFormTokens);
 static_assert(kMaxOneKernelTokens == kOneKernelTokens);
 

@@ -29,8 +29,8 @@ class CudaSteps {
   // Device memory that New takes, in bytes.
   static size_t DeviceBytes(const FfnConfig& config, int sm_count);
 
-  // [max_batch_tokens, hidden] of weights_dtype, on the device: from row
-  // `first` on.
+  // [StepsMemory::PaddedTokens(), hidden] of weights_dtype, on the device: from
+  // row `first` on.
   void* hidden_states(int first = 0) const {
     return Row(hidden_states_, first, hidden_size_);
   }
@@ -53,9 +53,10 @@ class CudaSteps {
   // clears the output, which SparseDown adds to: Gate for one token where it
   // has a form for that, else SparseUp.
   absl::Status Gate(const CudaLayer& layer, int tokens);
-  // As all dense steps a product of cuBLAS, at any number of tokens. An
-  // ordinary launch, which waits for the hidden states: SparseUp reads them
-  // while the kernel before it runs.
+  // As all dense steps a product of cuBLAS, at any number of tokens; in a
+  // deterministic backend also of the rows up to the next multiple of
+  // kDenseTokens, whatever they hold. An ordinary launch, which waits for the
+  // hidden states: SparseUp reads them while the kernel before it runs.
   absl::Status DenseGate(const CudaLayer& layer, int tokens) const;
   absl::Status Select(int tokens) { return Select(tokens, 0); }
   absl::Status SparseUp(const CudaLayer& layer, int tokens);
@@ -76,36 +77,33 @@ class CudaSteps {
   }
   // Whether Fused takes so many tokens.
   bool FusesAllSteps(int tokens) const;
-  // For the result of one call; 16-byte aligned, on the device or in
-  // page-locked host memory.
+  // For the result of one call, on the device or in page-locked host memory.
   struct ResultBuffers {
-    float* output;  // [tokens, hidden]
-    int* counters;  // [1 + tokens], as at counter_offset().
+    float* output = nullptr;  // [tokens, hidden], as FusedSumParams::output.
+    int* counters = nullptr;  // [1 + tokens], as at counter_offset().
     // [1], in host memory, or null: as in FusedSumParams, sooner than the
     // stream says so.
-    int* done;
+    int* done = nullptr;
   };
-  // Of one call of Fused, which uses no others.
+  // Of one call of Fused, which uses no others, or of FusedBatch.
   struct FusedBuffers {
-    // [tokens, hidden] of weights_dtype, on the device or page-locked, 16-byte
-    // aligned. Where UsesFusedBulk, there when the call is made, or when
-    // `ahead` says so; else as written by the work before it in the stream.
-    const void* hidden_states;
-    ResultBuffers result;
-    AheadParams ahead = {};  // Only where UsesFusedBulk.
+    // [tokens, hidden] of weights_dtype. Where UsesFusedBulk, on the device or
+    // page-locked, 16-byte aligned, and there when the call is made, or when
+    // `ahead` says so: no kernel before it in the stream may write them. Else
+    // on the device, as written by the work before it in the stream.
+    const void* hidden_states = nullptr;
+    ResultBuffers result = {};
+    // Of Fused only where UsesFusedBulk. Of FusedBatch only where StreamsRows,
+    // and the number alone: that of a LaunchSmallCopy before it that waits.
+    AheadParams ahead = {};
   };
   absl::Status Fused(const CudaLayer& layer, int tokens,
                      const FusedBuffers& buffers) const;
   // Leaves behind what SparseUp and SparseDown do; or, where UsesOrderedBatch
-  // and `result` is not null, has the output and the counters go there.
-  // `ahead_number`: not 0 behind a LaunchSmallCopy of the hidden states that
-  // waits, where StreamsRows. `first`: of their rows.
+  // and the result's output is not null, has output and counters go there.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens,
-                          const ResultBuffers* result = nullptr,
-                          int ahead_number = 0, int first = 0);
-  // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype. In a
-  // deterministic backend a token gets the same bits in every batch: beyond
-  // `tokens` rows are then computed of what the buffers hold.
+                          const FusedBuffers& buffers);
+  // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
   absl::Status DenseUp(const CudaLayer& layer, int tokens) const;
   const void* dense_gated() const { return dense_gated_; }
   absl::Status DenseDown(const CudaLayer& layer, int tokens) const;
@@ -153,11 +151,11 @@ class CudaSteps {
   static bool StreamsRows(const CudaModel& model, int tokens, bool ordered);
   // Step 3 of FusedBatch where UsesOrderedBatch.
   absl::Status OrderedDown(const CudaLayer& layer, int tokens,
-                           const ResultBuffers* result, int ahead_number) const;
+                           const FusedBuffers& buffers) const;
   // What is the same in all sums of parts.
   FusedSumParams SumParams(int tokens, const ResultBuffers& result) const;
-  // Calls product(first, tokens) for the rows of a dense product, for all at
-  // once or in parts of kDenseTokens.
+  // Calls product(first, tokens) for the rows of a dense product: for all at
+  // once, or in a deterministic backend for kDenseTokens at a time.
   template <typename F>
   absl::Status InParts(int tokens, F&& product) const {
     if (!model_.config.deterministic) return product(0, tokens);
@@ -190,7 +188,7 @@ class CudaSteps {
   const bool clamp_up_;
   std::optional<Cublas> cublas_;
   DeviceMemory memory_;  // All buffers below.
-  // max_tokens: StepsMemory::Tokens().
+  // max_tokens: StepsMemory::PaddedTokens().
   void* hidden_states_ = nullptr;  // [max_tokens, hidden]
   float* scores_ = nullptr;        // [max_tokens, n]; one token: as listed
   int* union_list_ = nullptr;      // [n]; fused batch: those with h not 0, in

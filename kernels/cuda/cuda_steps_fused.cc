@@ -13,12 +13,11 @@ void CudaSteps::FillFused(const CudaLayer& layer, int tokens,
 }
 
 absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
-                                   const ResultBuffers* result,
-                                   int ahead_number, int first) {
+                                   const FusedBuffers& buffers) {
   FusedGatedUpParams params;
   FillBegin(&params);
   FillFused(layer, tokens, &params);
-  params.hidden_states = hidden_states(first);
+  params.hidden_states = buffers.hidden_states;
   int* gated_count = params.counters + 1 + model_.config.max_batch_tokens;
   const bool ordered = UsesOrderedBatch(model_);
   params.gated_count = gated_count;
@@ -28,22 +27,21 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
   params.block_counts = ordered ? part_active_ : nullptr;
   params.gated = gated_;
   params.output_size = ordered ? 0 : tokens * hidden_size_;
-  params.ahead_number = ahead_number;
+  params.ahead_number = buffers.ahead.number;
   params.state = fused_state_;
   absl::Status status = Begin(StreamsRows(model_, tokens, ordered)
                                   ? LaunchFusedGatedUpRows(params, stream_)
                                   : LaunchFusedGatedUp(params, stream_),
                               "fused gate and up product");
-  if (!status.ok()) return status;  // Nobody is told that it is done.
-  if (ordered) return OrderedDown(layer, tokens, result, ahead_number);
+  if (!status.ok()) return status;
+  if (ordered) return OrderedDown(layer, tokens, buffers);
   return ToStatus(
       LaunchSparseDownBatch(DownParams(layer, tokens, gated_count), stream_),
       "sparse down product");
 }
 
 absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens,
-                                    const ResultBuffers* result,
-                                    int ahead_number) const {
+                                    const FusedBuffers& buffers) const {
   OrderedDownParams params;
   params.down_proj = layer.down_proj;
   params.block_counts = part_active_;
@@ -60,14 +58,14 @@ absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens,
   params.device = model_.device_traits;
   absl::Status status =
       ToStatus(LaunchOrderedDown(params, stream_), "ordered down product");
-  if (!status.ok()) return status;  // As above.
-  FusedSumParams sum = SumParams(
-      tokens,
-      result != nullptr ? *result : ResultBuffers{output_, nullptr, nullptr});
+  if (!status.ok()) return status;
+  const bool direct = buffers.result.output != nullptr;
+  FusedSumParams sum =
+      SumParams(tokens, direct ? buffers.result : ResultBuffers{output_});
   // They are counted already.
-  sum.active = result != nullptr ? counters() : nullptr;
+  sum.active = direct ? counters() : nullptr;
   sum.active_count = 1;
-  sum.ahead_number = ahead_number;
+  sum.ahead_number = buffers.ahead.number;
   sum.part_count = SumGroups(model_.device_traits.sm_count, hidden_size_);
   sum.groups = 1;
   return ToStatus(LaunchFusedSum(sum, stream_), "sum of the groups");
@@ -153,7 +151,7 @@ absl::Status CudaSteps::Fused(const CudaLayer& layer, int tokens,
                                      ? LaunchFusedBulk(params, stream_)
                                      : LaunchFusedPortable(params, stream_),
                                  "fused FFN");
-  if (!status.ok()) return status;  // Nobody is told that it is done.
+  if (!status.ok()) return status;
   FusedSumParams sum = SumParams(tokens, buffers.result);
   sum.active = part_active_;
   sum.ahead_number = buffers.ahead.number;

@@ -9,7 +9,7 @@
 namespace sparse_ffn::cuda {
 
 StepsMemory::StepsMemory(const FfnConfig& config, int sm_count) {
-  const size_t tokens = Tokens(config);
+  const size_t tokens = PaddedTokens(config);
   const size_t n = config.intermediate_size;
   hidden_states = AlignUp(tokens * config.hidden_size *
                           DataTypeBytes(config.weights_dtype));
@@ -34,7 +34,7 @@ StepsMemory::StepsMemory(const FfnConfig& config, int sm_count) {
            AlignUp(tokens * config.hidden_size * sizeof(float));
 }
 
-size_t StepsMemory::Tokens(const FfnConfig& config) {
+size_t StepsMemory::PaddedTokens(const FfnConfig& config) {
   if (!config.deterministic) return config.max_batch_tokens;
   return (config.max_batch_tokens + kDenseTokens - 1) / kDenseTokens *
          kDenseTokens;

@@ -11,8 +11,7 @@ namespace sparse_ffn::cuda {
 // The tokens of every dense product of a deterministic backend. A row of what
 // cuBLAS computes has the same bits at any place and beside any others, but
 // other ones where there are more rows or fewer. So many because the weights
-// are read for them in little more time than for one: on an H200, at 7B's
-// sizes, in 1.1 times that.
+// are read for them in little more time than for one.
 constexpr size_t kDenseTokens = 128;
 
 // Bytes of each buffer, in the order in which they lie in memory.
@@ -31,12 +30,12 @@ struct StepsMemory {
   static size_t Counters(const FfnConfig& config) {
     return 2 + config.max_batch_tokens;
   }
-  // Of two batches, which take turns, or of all passes of one.
+  // Of two batches, which take turns.
   static size_t CounterBytes(const FfnConfig& config);
   // Of one of the two parts that the batch form's gated neurons are split in.
   static size_t SplitBytes(const FfnConfig& config);
-  // That the buffers of dense products have room for.
-  static size_t Tokens(const FfnConfig& config);
+  // max_batch_tokens, in a deterministic backend rounded up to kDenseTokens.
+  static size_t PaddedTokens(const FfnConfig& config);
   // Columns of a part of the output that a fused launch leaves.
   static size_t PartStride(const FfnConfig& config) {
     return (config.hidden_size + 3) / 4 * 4;

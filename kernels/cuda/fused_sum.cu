@@ -64,12 +64,15 @@ __device__ void Store(const FusedSumParams& p, int token, int quad,
                       const float4& sum) {
   float* output = p.output + static_cast<size_t>(token) * p.hidden_size;
   const int column = kQuad * quad;
-  if (column + kQuad <= p.hidden_size) {
+  if (p.hidden_size % kQuad == 0) {
     reinterpret_cast<float4*>(output)[quad] = sum;
     return;
   }
   const float values[kQuad] = {sum.x, sum.y, sum.z, sum.w};
-  for (int c = column; c < p.hidden_size; ++c) output[c] = values[c - column];
+#pragma unroll
+  for (int c = 0; c < kQuad; ++c) {
+    if (column + c < p.hidden_size) output[column + c] = values[c];
+  }
 }
 
 struct SumParams : FusedSumParams {

@@ -324,10 +324,10 @@ struct FusedSumParams {
   const float* parts;  // [part_count, tokens, part_stride]
   const int* active;   // [active_count, 1 + tokens]: active neurons of disjoint
                        // pieces; or null: nothing is counted
-  float* output;       // [tokens, hidden], on the device or page-locked; rows
-                       // 16-byte aligned where there is more than one
+  float* output;  // [tokens, hidden], on the device or page-locked; 16-byte
+                  // aligned where hidden is a multiple of 4
   int* counters;  // [1 + tokens]: active neurons, of the union, then of each
-                  // token; as above
+                  // token; on the device or page-locked
   int* done;      // [1], page-locked, or null: kNotAhead when both are there.
                   // Made ahead its number, or -number where it is left; then
                   // nothing else is written.

@@ -4,19 +4,19 @@
 #include <new>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "kernels/cuda/launch_outcome.h"
 
 namespace sparse_ffn::cuda {
 
-absl::Status LaunchWords::Init() {
+absl::StatusOr<LaunchWords> LaunchWords::New() {
   auto memory = NewPinnedMemory(sizeof(Words));
   if (!memory.ok()) return memory.status();
-  memory_ = *std::move(memory);
-  new (memory_.get()) Words;
-  return absl::OkStatus();
+  new (memory->get()) Words;
+  return LaunchWords(*std::move(memory));
 }
 
-void LaunchWords::Expect() const {
+void LaunchWords::ClearDone() const {
   std::atomic_ref<int>(words().done).store(0, std::memory_order_relaxed);
 }
 

@@ -91,7 +91,7 @@ absl::Status CaseTimer::TimeFused(cuda::CudaSteps* steps,
     return absl::OkStatus();
   }
   return Time(microseconds, [&](const CudaLayer& layer) {
-    return steps->FusedBatch(layer, tokens_);
+    return steps->FusedBatch(layer, tokens_, {steps->hidden_states()});
   });
 }
 

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <string>
@@ -126,10 +128,12 @@ TEST_F(DeterministicBitsTest, AreThoseOfTheTokenAloneAtAnyPlace) {
   }
 }
 
-// More than the products of a CUDA backend are made of at once, at the sizes of
-// a model there: its library may have other ways with those.
-TEST_F(DeterministicBitsTest, DenseBatchesMayBeLarge) {
+// Batches of more tokens than a CUDA backend takes at once: sparse ones in
+// passes, dense ones in products of kDenseTokens. At the sizes of a model, too,
+// for which its library may have other kernels. The input stays as it is.
+TEST_F(DeterministicBitsTest, BatchesMayBeLarge) {
   constexpr size_t kTokens = kSanitized ? 40 : 300;
+  constexpr size_t kDenseTokens = 128;
   std::vector<TestLayerShape> shapes = Shapes();
   if (!TestBackend().independent_of_batch) {
     shapes.push_back(
@@ -139,18 +143,44 @@ TEST_F(DeterministicBitsTest, DenseBatchesMayBeLarge) {
     const TestLayer layer(shape, kTokens, seed_);
     const auto backend = MakeBackend({&layer}, kTokens);
     const auto lane = backend->NewLane().value();
-    const std::vector<Bits> alone =
-        Alone(*lane, 0, layer.hidden_states, Execution::kDense);
-    for (size_t tokens : {size_t{2}, kTokens * 3 / 7, kTokens * 3 / 7 + 1,
-                          kTokens - 1, kTokens}) {
-      std::vector<size_t> rows(tokens);
-      std::iota(rows.rbegin(), rows.rend(), kTokens - tokens);
-      const std::vector<Bits> got =
-          RowsOf(Run(*lane, 0, layer.hidden_states, rows, Execution::kDense));
-      for (size_t t = 0; t < tokens; ++t) {
-        EXPECT_EQ(got[t], alone[rows[t]])
-            << shape.hidden_size << ", " << tokens << " tokens: " << t;
+    for (Execution execution : {Execution::kSparse, Execution::kDense}) {
+      const std::vector<Bits> alone =
+          Alone(*lane, 0, layer.hidden_states, execution);
+      for (size_t tokens : {size_t{34}, size_t{35}, size_t{64}, size_t{100},
+                            kDenseTokens, kDenseTokens + 1, kTokens}) {
+        if (tokens > kTokens) continue;
+        std::vector<size_t> rows(tokens);
+        std::iota(rows.rbegin(), rows.rend(), kTokens - tokens);
+        std::vector<Bits> expected;
+        for (size_t row : rows) expected.push_back(alone[row]);
+        EXPECT_EQ(RowsOf(Run(*lane, 0, layer.hidden_states, rows, execution)),
+                  expected)
+            << shape.hidden_size << ", " << tokens << " tokens";
+        EXPECT_EQ(RowsOf(lane->Run(0, tokens, execution).value()), expected)
+            << shape.hidden_size << ", " << tokens << " tokens again";
       }
+    }
+  }
+}
+
+// A CUDA backend pads the products of a dense batch with whatever earlier
+// batches left.
+TEST_F(DeterministicBitsTest, WhatIsLeftOfOthersDoesNotMatter) {
+  for (const TestLayerShape& shape : Shapes()) {
+    const TestLayer layer(shape, kStates, seed_);
+    const auto backend = MakeBackend({&layer}, kStates);
+    const auto lane = backend->NewLane().value();
+    for (Execution execution : kExecutions) {
+      const std::vector<Bits> alone =
+          Alone(*lane, 0, layer.hidden_states, execution);
+      OwnedMatrix poison(kStates, shape.hidden_size, shape.dtype);
+      const std::vector<float> nan(shape.hidden_size,
+                                   std::numeric_limits<float>::quiet_NaN());
+      for (size_t row = 0; row < kStates; ++row) poison.SetRow(row, nan);
+      const Matrix input = lane->input(kStates);
+      std::memcpy(input.data, poison.view().data, input.bytes());
+      ASSERT_TRUE(lane->Run(0, kStates, execution).ok());
+      EXPECT_EQ(Alone(*lane, 0, layer.hidden_states, execution), alone);
     }
   }
 }

@@ -105,7 +105,7 @@ TEST_F(DeterministicTest, TokensRunAtOnce) {
   const TestLayer layer(
       {1536, 3840, DataType::kBFloat16, Activation::kRelu, 0, 0.1}, kStates,
       seed_);
-  const auto backend = MakeBackend({&layer}, kStates);
+  const auto backend = MakeBackend({&layer}, 100);
   const auto lane = backend->NewLane().value();
   const auto passes = [&](size_t tokens, Execution execution) {
     std::vector<uint32_t> sizes;
@@ -119,7 +119,8 @@ TEST_F(DeterministicTest, TokensRunAtOnce) {
     EXPECT_THAT(passes(tokens, Execution::kSparse), IsEmpty()) << tokens;
   }
   EXPECT_THAT(passes(33, Execution::kAuto), ElementsAre(32, 1));
-  EXPECT_THAT(passes(33, Execution::kDense), IsEmpty());
+  EXPECT_THAT(passes(66, Execution::kAuto), ElementsAre(32, 32, 2));
+  EXPECT_THAT(passes(100, Execution::kSparse), ElementsAre(32, 32, 32, 4));
 }
 
 TEST_F(DeterministicTest, HasNothingToMeasure) {

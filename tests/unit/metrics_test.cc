@@ -139,7 +139,7 @@ TEST_F(MetricsTest, CountsBatchesLaunchedAhead) {
   BatchRecord batch;
   batch.layer = 2;
   batch.stats.path = FfnPath::kFused;
-  batch.stats.launched_ahead = 1;
+  batch.stats.launched_ahead = true;
   metrics_.RecordBatch(batch);
   metrics_.RecordBatch(batch);
   EXPECT_EQ(Value(metrics_, "sparse_ffn_batches_total{path=\"fused\"}"), 3);
