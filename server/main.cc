@@ -231,7 +231,8 @@ absl::Status RunServer(const ServerConfig& config) {
   if (!loaded.ok()) return loaded.status();
   absl::StatusOr<std::unique_ptr<FfnLane>> lane = (*backend)->NewLane();
   if (!lane.ok()) return lane.status();
-  absl::Status canary = RunCanary(plan->config, plan->layers, lane->get());
+  absl::Status canary =
+      RunCanary(plan->config, plan->layers, **backend, lane->get());
   if (!canary.ok()) return canary;
   metrics.SetModel({plan->name, loaded->weights_hash, (*backend)->name(),
                     plan->config, plan->layers, (*backend)->weights_bytes()});

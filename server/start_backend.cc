@@ -1,6 +1,8 @@
 #include "server/start_backend.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "server/logging.h"
@@ -19,9 +21,9 @@ BackendOr Logged(BackendOr backend, const std::string& why) {
   return backend;
 }
 
-void FillCanary(const FfnConfig& ffn, FfnLane* lane) {
-  const Matrix input = lane->input(1);
-  for (size_t i = 0; i < ffn.hidden_size; ++i) {
+void FillCanary(size_t tokens, FfnLane* lane) {
+  const Matrix input = lane->input(tokens);
+  for (size_t i = 0; i < tokens * input.cols; ++i) {
     const float value = i % 2 == 0 ? 0.5F : -0.5F;
     auto* at =
         static_cast<std::byte*>(input.data) + i * DataTypeBytes(input.dtype);
@@ -38,6 +40,17 @@ absl::Status CheckOutput(int layer, const FfnResult& result) {
       absl::StrCat("layer ", layer,
                    " gives values that are not finite for a plain input; its "
                    "weights or the device are broken"));
+}
+
+absl::Status RunBatch(int layer, size_t tokens, FfnLane* lane) {
+  FillCanary(tokens, lane);
+  for (Execution execution : {Execution::kSparse, Execution::kDense}) {
+    absl::StatusOr<FfnResult> result = lane->Run(layer, tokens, execution);
+    if (!result.ok()) return result.status();
+    absl::Status finite = CheckOutput(layer, *result);
+    if (!finite.ok()) return finite;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -58,15 +71,16 @@ BackendOr StartBackend(const ServerConfig& config, const FfnConfig& ffn) {
 }
 
 absl::Status RunCanary(const FfnConfig& ffn, const std::vector<int>& layers,
-                       FfnLane* lane) {
-  FillCanary(ffn, lane);
+                       const FfnBackend& backend, FfnLane* lane) {
   for (int layer : layers) {
-    for (Execution execution : {Execution::kSparse, Execution::kDense}) {
-      absl::StatusOr<FfnResult> result = lane->Run(layer, 1, execution);
-      if (!result.ok()) return result.status();
-      absl::Status finite = CheckOutput(layer, *result);
-      if (!finite.ok()) return finite;
-    }
+    absl::Status status = RunBatch(layer, 1, lane);
+    if (!status.ok()) return status;
+  }
+  if (std::string(backend.name()) != "cuda") return absl::OkStatus();
+  for (size_t tokens = 2; tokens < 2 * ffn.max_batch_tokens; tokens *= 2) {
+    absl::Status status =
+        RunBatch(layers.front(), std::min(tokens, ffn.max_batch_tokens), lane);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }

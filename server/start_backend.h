@@ -18,10 +18,12 @@ namespace sparse_ffn {
 absl::StatusOr<std::unique_ptr<FfnBackend>> StartBackend(
     const ServerConfig& config, const FfnConfig& ffn);
 
-// Sends one token through each layer, over sparse and dense kernels. INTERNAL,
-// naming the layer, when an output is not finite; else what Run returned.
+// Sends one token through each layer, over sparse and dense kernels; on a GPU
+// also batches of all sizes through the first one, since there kernels are
+// loaded when they first run. INTERNAL, naming the layer, when an output is not
+// finite; else what Run returned.
 absl::Status RunCanary(const FfnConfig& ffn, const std::vector<int>& layers,
-                       FfnLane* lane);
+                       const FfnBackend& backend, FfnLane* lane);
 
 }  // namespace sparse_ffn
 
