@@ -51,8 +51,8 @@ void AddModelFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
 
 void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
   app->add_option("--backend", text->backend,
-                  "auto (cuda where there is a usable GPU, else cpu), cpu or "
-                  "cuda")
+                  "auto (cuda where there is a usable GPU, else cpu; a model "
+                  "too large for the GPU ends the start), cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->type_name("NAME")
       ->capture_default_str();
