@@ -13,6 +13,8 @@
 #include "kernels/cuda/cuda_handles.h"
 #include "kernels/cuda/cuda_model.h"
 #include "kernels/cuda/cuda_steps_memory.h"
+#include "kernels/cuda/launch_fused.h"
+#include "kernels/cuda/launch_steps.h"
 
 namespace sparse_ffn::cuda {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/cuda_model.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_fused.h"
 
 namespace sparse_ffn::cuda {
 

@@ -1,4 +1,5 @@
 #include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/launch_steps.h"
 
 namespace sparse_ffn::cuda {
 namespace {

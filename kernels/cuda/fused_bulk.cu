@@ -23,6 +23,7 @@
 #include "kernels/cuda/fused_bulk_gate.cuh"
 #include "kernels/cuda/fused_bulk_list.cuh"
 #include "kernels/cuda/fused_bulk_sum.cuh"
+#include "kernels/cuda/launch_fused.h"
 
 namespace sparse_ffn::cuda {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstddef>
 
 #include "kernels/cuda/bulk_copy.cuh"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_fused.h"
 #include "kernels/cuda/named_barrier.cuh"
 #include "kernels/cuda/ring_place.cuh"
 #include "kernels/cuda/warp_dot.cuh"

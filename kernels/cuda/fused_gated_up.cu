@@ -10,6 +10,7 @@
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
 #include "kernels/cuda/dot_order.cuh"
+#include "kernels/cuda/launch_fused.h"
 #include "kernels/cuda/split_gated.cuh"
 
 namespace sparse_ffn::cuda {

@@ -17,6 +17,7 @@
 #include "kernels/cuda/fused_gated_up_rows_copy.cuh"
 #include "kernels/cuda/fused_gated_up_rows_dot.cuh"
 #include "kernels/cuda/fused_gated_up_rows_sum.cuh"
+#include "kernels/cuda/launch_fused.h"
 
 namespace sparse_ffn::cuda {
 namespace {

@@ -11,7 +11,7 @@
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dot_order.cuh"
 #include "kernels/cuda/element.cuh"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_fused.h"
 #include "kernels/cuda/named_barrier.cuh"
 #include "kernels/cuda/ring_place.cuh"
 

@@ -2,6 +2,7 @@
 // division of work as the bulk form, without the copy engine.
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/launch_fused.h"
 
 namespace sparse_ffn::cuda {
 namespace {

@@ -7,7 +7,7 @@
 #include "kernels/cuda/announce.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_fused.h"
 
 namespace sparse_ffn::cuda {
 namespace {

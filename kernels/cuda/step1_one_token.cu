@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/clear.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/launch_steps.h"
 #include "kernels/cuda/one_token_rows.cuh"
 
 namespace sparse_ffn::cuda {

@@ -1,5 +1,6 @@
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/launch_steps.h"
 
 namespace sparse_ffn::cuda {
 namespace {

@@ -1,6 +1,7 @@
 #include "kernels/cuda/batch_products.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/launch_steps.h"
 #include "kernels/cuda/split_gated.cuh"
 
 namespace sparse_ffn::cuda {

@@ -1,5 +1,6 @@
 // Step 2 for one token.
 #include "kernels/cuda/dependent_launch.cuh"
+#include "kernels/cuda/launch_steps.h"
 #include "kernels/cuda/one_token_rows.cuh"
 
 namespace sparse_ffn::cuda {

@@ -1,7 +1,7 @@
 #include "kernels/cuda/clear.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/element.cuh"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_steps.h"
 
 namespace sparse_ffn::cuda {
 namespace {

@@ -4,6 +4,7 @@
 #include "kernels/cuda/add_quad.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/launch_steps.h"
 
 namespace sparse_ffn::cuda {
 namespace {

@@ -13,6 +13,7 @@
 #include "kernels/cuda/bulk_copy.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/launch_fused.h"
 #include "kernels/cuda/step3_ordered_block.cuh"
 #include "kernels/cuda/step3_ordered_stages.cuh"
 

@@ -4,7 +4,7 @@
 #define SPARSE_FFN_KERNELS_CUDA_STEP3_ORDERED_STAGES_CUH_
 
 #include "kernels/cuda/dependent_launch.cuh"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_fused.h"
 #include "kernels/cuda/step3_ordered_block.cuh"
 
 #if __CUDA_ARCH__ >= 900

@@ -5,6 +5,7 @@
 #include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/dependent_launch.cuh"
 #include "kernels/cuda/dispatch.cuh"
+#include "kernels/cuda/launch_steps.h"
 #include "kernels/cuda/tensor_core.cuh"
 
 namespace sparse_ffn::cuda {

@@ -1,7 +1,7 @@
 // Which sizes the kernels for batches take: no result says so, only the time.
 #include <gtest/gtest.h>
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_fused.h"
 
 namespace sparse_ffn::cuda {
 namespace {
