@@ -15,8 +15,8 @@ inline constexpr size_t kMaxBatchFormTokens = 32;
 // Most tokens whose fused form is one kernel for all steps.
 inline constexpr size_t kMaxOneKernelTokens = 2;
 
-// Whether the sparse steps run in their batch form (launch.h). Below three
-// tokens the plain form is as fast.
+// Whether the sparse steps run in their batch form (launch_steps.h). Below
+// three tokens the plain form is as fast.
 constexpr bool UsesBatchForm(size_t tokens, size_t hidden_size) {
   return tokens > 2 && tokens <= kMaxBatchFormTokens && hidden_size % 8 == 0;
 }

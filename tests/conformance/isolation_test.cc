@@ -38,7 +38,7 @@ TEST_F(ConformanceTest, ReadsOnlyRowsThatThisBatchNeeds) {
 
 // Weights of a neuron that one token needs are read, but count for that token
 // only. Rows are not aligned, so that no batch form of CUDA runs: that one
-// promises less (launch.h).
+// promises less (launch_steps.h).
 TEST_F(ConformanceTest, KeepsRowsFromTokensThatDoNotNeedThem) {
   constexpr size_t kTokens = 9;
   constexpr size_t kHidden = 70;
