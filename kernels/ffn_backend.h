@@ -21,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -203,6 +204,10 @@ class FfnBackend {
   // negative where it always does, 1 where the union does not decide.
   virtual float SparseUpTo(size_t /*tokens*/) const { return 1; }
 };
+
+inline bool IsCuda(const FfnBackend& backend) {
+  return std::string_view(backend.name()) == "cuda";
+}
 
 // Runs on the processor, with the widest vector instructions it has. `threads`
 // counts the lane's own thread; 0 means one for each processor this process may

@@ -105,7 +105,7 @@ BatcherOptions MakeBatcherOptions(const ServerConfig& config,
   BatcherOptions options;
   options.max_batch_tokens = config.max_batch_tokens;
   options.max_queued_tokens = config.max_queued_tokens;
-  if (std::string(backend.name()) == "cuda") options.spin = kCudaSpin;
+  if (IsCuda(backend)) options.spin = kCudaSpin;
   options.on_batch = [metrics](const BatchRecord& batch) {
     metrics->RecordBatch(batch);
   };

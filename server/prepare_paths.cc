@@ -17,10 +17,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kLogEvery{1};
 
-bool IsCuda(const FfnBackend& backend) {
-  return std::string(backend.name()) == "cuda";
-}
-
 std::string Seconds(Clock::duration duration) {
   return absl::StrFormat("%.2f",
                          std::chrono::duration<double>(duration).count());

@@ -76,7 +76,7 @@ absl::Status RunCanary(const FfnConfig& ffn, const std::vector<int>& layers,
     absl::Status status = RunBatch(layer, 1, lane);
     if (!status.ok()) return status;
   }
-  if (std::string(backend.name()) != "cuda") return absl::OkStatus();
+  if (!IsCuda(backend)) return absl::OkStatus();
   for (size_t tokens = 2; tokens < 2 * ffn.max_batch_tokens; tokens *= 2) {
     absl::Status status =
         RunBatch(layers.front(), std::min(tokens, ffn.max_batch_tokens), lane);

@@ -19,9 +19,9 @@ absl::StatusOr<std::unique_ptr<FfnBackend>> StartBackend(
     const ServerConfig& config, const FfnConfig& ffn);
 
 // Sends one token through each layer, over sparse and dense kernels; on a GPU
-// also batches of all sizes through the first one, since there kernels are
-// loaded when they first run. INTERNAL, naming the layer, when an output is not
-// finite; else what Run returned.
+// also batches of 2, 4, 8 ... tokens through the first one, since there kernels
+// are loaded when they first run. INTERNAL, naming the layer, when an output is
+// not finite; else what Run returned.
 absl::Status RunCanary(const FfnConfig& ffn, const std::vector<int>& layers,
                        const FfnBackend& backend, FfnLane* lane);
 

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/cuda/cuda_steps_memory.h"
 #include "tests/conformance/deterministic_test.h"
 #include "tests/sanitized.h"
 
@@ -133,7 +134,7 @@ TEST_F(DeterministicBitsTest, AreThoseOfTheTokenAloneAtAnyPlace) {
 // for which its library may have other kernels. The input stays as it is.
 TEST_F(DeterministicBitsTest, BatchesMayBeLarge) {
   constexpr size_t kTokens = kSanitized ? 40 : 300;
-  constexpr size_t kDenseTokens = 128;
+  static_assert(kSanitized || kTokens > 2 * cuda::kDenseTokens);
   std::vector<TestLayerShape> shapes = Shapes();
   if (!TestBackend().independent_of_batch) {
     shapes.push_back(
@@ -146,8 +147,9 @@ TEST_F(DeterministicBitsTest, BatchesMayBeLarge) {
     for (Execution execution : {Execution::kSparse, Execution::kDense}) {
       const std::vector<Bits> alone =
           Alone(*lane, 0, layer.hidden_states, execution);
-      for (size_t tokens : {size_t{34}, size_t{35}, size_t{64}, size_t{100},
-                            kDenseTokens, kDenseTokens + 1, kTokens}) {
+      for (size_t tokens :
+           {size_t{34}, size_t{35}, size_t{64}, size_t{100}, cuda::kDenseTokens,
+            cuda::kDenseTokens + 1, kTokens}) {
         if (tokens > kTokens) continue;
         std::vector<size_t> rows(tokens);
         std::iota(rows.rbegin(), rows.rend(), kTokens - tokens);

@@ -8,6 +8,7 @@
 
 #include "server/path_costs_file.h"
 #include "tests/unit/checkpoint_files.h"
+#include "tests/unit/named_backend.h"
 
 namespace sparse_ffn {
 namespace {
@@ -15,17 +16,10 @@ namespace {
 using testing::HasSubstr;
 
 // Has measured `costs` when it is asked to, and keeps what it is given.
-class FakeBackend final : public FfnBackend {
+class FakeBackend final : public NamedBackend {
  public:
-  explicit FakeBackend(const char* name) : name_(name) {}
+  using NamedBackend::NamedBackend;
 
-  const char* name() const override { return name_; }
-  const std::string& device_name() const override { return device_name_; }
-  size_t weights_bytes() const override { return 0; }
-  absl::Status AddLayer(int, const FfnWeights&) override { return {}; }
-  absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
-    return absl::UnimplementedError("no lane");
-  }
   absl::StatusOr<std::vector<PathCost>> MeasurePaths(
       double seconds, const std::function<void()>& progress) override {
     measured_seconds += seconds;
@@ -43,10 +37,6 @@ class FakeBackend final : public FfnBackend {
   absl::Status set_status;
   double measured_seconds = 0;
   std::vector<PathCost> set;
-
- private:
-  const char* name_;
-  const std::string device_name_ = "gpu";
 };
 
 class PreparePathsTest : public testing::Test {

@@ -4,9 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <limits>
-#include <memory>
 #include <string>
 #include <vector>
+
+#include "tests/unit/named_backend.h"
 
 namespace sparse_ffn {
 namespace {
@@ -55,23 +56,6 @@ class EchoLane final : public FfnLane {
 
  private:
   float values_[kMaxTokens * kHiddenSize] = {};
-};
-
-class NamedBackend final : public FfnBackend {
- public:
-  explicit NamedBackend(const char* name) : name_(name) {}
-
-  const char* name() const override { return name_; }
-  const std::string& device_name() const override { return device_name_; }
-  size_t weights_bytes() const override { return 0; }
-  absl::Status AddLayer(int, const FfnWeights&) override { return {}; }
-  absl::StatusOr<std::unique_ptr<FfnLane>> NewLane() override {
-    return absl::UnimplementedError("no lane");
-  }
-
- private:
-  const char* const name_;
-  const std::string device_name_ = "device";
 };
 
 class RunCanaryTest : public testing::Test {
