@@ -7,8 +7,8 @@
 //   the list warp goes through the scores in order and orders the up and down
 //   rows of active neurons into a ring;
 //   sum warps take those in order: up product, then h times the down row onto
-//   sums that they keep in registers, each thread some columns. Of two tokens
-//   whose bits are a batch's they take two neurons at once.
+//   sums that they keep in registers, each thread some columns. Where the bits
+//   are a batch's they may take two neurons at once.
 // Only what is stored at the end has to wait for the launch before (the hidden
 // states have places of their own, fused_bulk_fetch.cuh), and where rows are
 // short enough a multiprocessor has room for two blocks: while those of one
@@ -149,7 +149,7 @@ struct Slots {
 // Of UpProducts, where there are any.
 template <int kTokens, int kPacks>
 int UpProductsBytes(bool as_batch) {
-  return as_batch ? 2 * kUpRows<kTokens> *
+  return as_batch ? 2 * kUpRows<kTokens, kPacks> *
                         static_cast<int>(sizeof(UpProducts<kTokens, kPacks>))
                   : 0;
 }

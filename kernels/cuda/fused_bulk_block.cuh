@@ -34,10 +34,10 @@ struct FusedBulkParams : FusedTokensParams {
   int early_rows;  // Most on their way before the hidden states.
 };
 
-// Rows of up_proj that the sum warps take at once with DotOrder::kInOrder. Two
-// made one token slower.
-template <int kTokens>
-constexpr int kUpRows = kTokens == 2 ? 2 : 1;
+// Neurons that the sum warps take at once, at most, with DotOrder::kInOrder.
+// Two made one token of short rows slower.
+template <int kTokens, int kPacks>
+constexpr int kUpRows = kTokens == 2 || kPacks > 4 ? 2 : 1;
 
 // What the sum warps leave each other of a row of up_proj, added up as a batch.
 // kPacks: most packs of a row that fall to a sum thread.
@@ -67,7 +67,9 @@ struct Head {
   uint64_t list_empty[kMaxListSlots];  // The gate row there is done with.
   uint64_t round_done[kMaxRounds];
   float scores[kTokens][kMaxRows];
-  float list_scores[kMaxListSlots][kTokens];  // Of slots that hold an up row.
+  // Of slots that hold an up row. Whether the next neuron was ordered with it.
+  float list_scores[kMaxListSlots][kTokens];
+  bool list_more[kMaxListSlots];
   int list_ends[kMaxListSlots];
   float up_sums[2][kSumWarps][kTokens];
 };

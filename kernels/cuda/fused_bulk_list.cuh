@@ -46,15 +46,16 @@ struct ListOrders {
       Wait(&Block<kTokens>::head().list_empty[place.slot], 0);
     }
   }
-  // `scores`: of the neuron, 0 for tokens for which it is inactive.
+  // `scores`: of the neuron, 0 for tokens for which it is inactive. `more`:
+  // another one is ordered right after it.
   __device__ void Order(const FusedBulkParams& p, const std::byte* row,
-                        const float (&scores)[kTokens]) {
+                        const float (&scores)[kTokens], bool more) {
     AwaitFree();
-    if (threadIdx.x % kWarp == 0) Copy(p, row, scores);
+    if (threadIdx.x % kWarp == 0) Copy(p, row, scores, more);
     place.Advance(p.list_slots);
   }
   __device__ void Copy(const FusedBulkParams& p, const std::byte* row,
-                       const float (&scores)[kTokens]) const {
+                       const float (&scores)[kTokens], bool more) const {
     auto& head = Block<kTokens>::head();
     CopyBulk(Block<kTokens>::ListSlot(p, place.slot), row, p.row_bytes,
              &head.list_full[place.slot]);
@@ -62,6 +63,7 @@ struct ListOrders {
     for (int t = 0; t < kTokens; ++t) {
       head.list_scores[place.slot][t] = scores[t];
     }
+    head.list_more[place.slot] = more;
     head.list_ends[place.slot] = 0;
     Arrive(&head.list_full[place.slot]);
   }
@@ -112,8 +114,9 @@ __device__ void RunListWarp(const FusedBulkParams& p, int rows) {
       for (int t = 0; t < kTokens; ++t) {
         scores[t] = (masks[t] >> i & 1) != 0 ? head.scores[t][first + i] : 0;
       }
-      orders.Order(p, Row(p.up_proj, p, first + i), scores);
-      orders.Order(p, Row(p.down_proj, p, first + i), scores);
+      const bool more = (mask & (mask - 1)) != 0;
+      orders.Order(p, Row(p.up_proj, p, first + i), scores, more);
+      orders.Order(p, Row(p.down_proj, p, first + i), scores, more);
     }
   }
   orders.End(p);

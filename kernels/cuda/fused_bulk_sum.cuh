@@ -41,8 +41,10 @@ __device__ void MultiplyUpRow(const DotOperands& in,
   constexpr int kWarpSegments = UpProducts<kTokens, kPacks>::kWarpSegments;
   const int share = threadIdx.x % kWarp / 4;
   const int warp = threadIdx.x / kWarp;
-  // As many at once as registers hold.
-  constexpr int kGroup = kTokens == 1 ? kWarpSegments : 2;
+  // At once. Three are faster where that divides them.
+  constexpr int kGroup = kTokens == 1             ? kWarpSegments
+                         : kWarpSegments % 3 == 0 ? 3
+                                                  : 2;
 #pragma unroll
   for (int first = 0; first < kWarpSegments; first += kGroup) {
     float chunks[kGroup][kTokens];
@@ -117,10 +119,11 @@ __device__ bool AwaitUpRow(const RingPlace& place, float (&scores)[kTokens]) {
   return true;
 }
 
-// The scores and up products of the next two neurons, from `place` on, to the
-// bits of DotOrder::kInOrder: the products of two rows are added up side by
-// side. Returns how many there were. The slots of their up rows are free then;
-// the caller moves on.
+// The scores and up products of the next neuron, at `place`, and of the one
+// after it, to the bits of DotOrder::kInOrder: the products of two rows are
+// added up side by side. One token takes one alone where the other was not
+// ordered with it, rather than wait. Returns how many there were. The slots of
+// their up rows are free then; the caller moves on.
 template <typename T, int kTokens, int kPacks>
 __device__ int DotTwoBySumWarpsInOrder(const FusedBulkParams& p,
                                        RingPlace place, int turn,
@@ -128,12 +131,14 @@ __device__ int DotTwoBySumWarpsInOrder(const FusedBulkParams& p,
                                        float (&dots)[2][kTokens]) {
   using B = Block<kTokens>;
   constexpr int kRowLanes = kTokens * kShareLanes;
-  static_assert(kUpRows<kTokens> == 2 && 2 * kRowLanes <= kWarp);
+  static_assert(kUpRows<kTokens, kPacks> == 2 && 2 * kRowLanes <= kWarp);
   auto* products = B::template Products<kPacks>(p) + 2 * turn;
   int count = 0;
+  bool more = true;
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
-    if (n == count && AwaitUpRow(place, scores[n])) {
+    if (n == count && more && AwaitUpRow(place, scores[n])) {
+      if (kTokens == 1) more = B::head().list_more[place.slot];
       MultiplyUpRow<T>(B::Operands(p, B::ListSlot(p, place.slot)), products[n]);
       ListBarriers::Arrive(place.slot);
       place.Advance(p.list_slots);
@@ -235,7 +240,8 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
   };
   Wait(&head.hidden_full, 0);
   for (int turn = 0;; turn ^= 1) {
-    if constexpr (kOrder == DotOrder::kInOrder && kUpRows<kTokens> == 2) {
+    if constexpr (kOrder == DotOrder::kInOrder &&
+                  kUpRows<kTokens, kPacks> == 2) {
       float h[2][kTokens];
       float up[2][kTokens];
       const int count =
@@ -247,7 +253,7 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
           add_down_row(up[n], h[n]);
         }
       }
-      if (count < 2) break;
+      if (count == 0) break;
     } else {
       float h[kTokens];
       float up[kTokens];

@@ -117,14 +117,24 @@ struct WarpDot {
 };
 
 // dots[t] = row · hidden_states[t], in all lanes. As many segments at once as
-// were fastest.
+// were fastest; in order in whole groups, the last ones beyond the row, since
+// single segments wait for each other.
 template <typename T, DotOrder kOrder, int kTokens>
 __device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
   const int segments =
       (in.packs + kSegmentPacks<kOrder> - 1) / kSegmentPacks<kOrder>;
   WarpDot<T, kTokens, kOrder> dot;
-#pragma unroll(kTokens == 1 || kOrder == DotOrder::kInOrder ? 4 : 2)
-  for (int segment = 0; segment < segments; ++segment) dot.Add(in, segment);
+  if constexpr (kOrder == DotOrder::kInOrder) {
+    constexpr int kGroup = 4;
+#pragma unroll 1
+    for (int first = 0; first < segments; first += kGroup) {
+#pragma unroll
+      for (int k = 0; k < kGroup; ++k) dot.Add(in, first + k);
+    }
+  } else {
+#pragma unroll(kTokens == 1 ? 4 : 2)
+    for (int segment = 0; segment < segments; ++segment) dot.Add(in, segment);
+  }
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) dots[t] = dot.Sum(t);
 }
