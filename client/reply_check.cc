@@ -82,7 +82,7 @@ absl::Status CheckStats(const v1::ForwardStats& stats, uint32_t tokens) {
         absl::StrCat("from ", most_active, ", the most that one token has, to ",
                      stats.intermediate_size(), " neurons"));
   }
-  // Fewer than `tokens` where a deterministic server ran them in passes.
+  // Fewer than `tokens` where the server ran them in passes.
   if (stats.batch_tokens() == 0) {
     return Wrong("batch_tokens", stats.batch_tokens(), "1 or more");
   }

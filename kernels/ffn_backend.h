@@ -67,8 +67,8 @@ struct FfnConfig {
   // among them, what ran before, max_batch_tokens or the number of threads. To
   // the device belong the vector instructions of the portable backend and the
   // version of cuBLAS on CUDA. The portable backend is always so. On CUDA kAuto
-  // then is kSparse, and sparse batches run in passes (FfnStats): of up to 32
-  // tokens on newer devices, where the sizes allow; else of one. Each dense
+  // then is kSparse, sparse batches run in passes (FfnStats) of up to 32 tokens
+  // on newer devices, where the sizes allow, else of one, and each dense
   // product is of exactly 128 tokens, the last ones of a batch padded.
   bool deterministic = false;
   // For how long, in microseconds, a launch may wait on a CUDA device for the
@@ -119,9 +119,10 @@ struct FfnStats {
   absl::Span<const uint32_t> active_neurons;  // [tokens]; the lane owns it.
   // Active for at least one token; where there are passes, the most of any.
   uint32_t union_active_neurons = 0;
-  // Where a batch ran as several, as in a deterministic CUDA backend: those, in
-  // the order of their tokens; the lane owns it. Durations are those of the
-  // whole batch. Empty where all tokens ran at once, and of dense batches.
+  // Where a batch ran as several, one after the other, as fused ones of more
+  // than 32 tokens do on CUDA: those, in the order of their tokens; the lane
+  // owns it. Durations are those of the whole batch. Empty where all tokens ran
+  // at once.
   absl::Span<const FfnPass> passes;
   FfnPath path = FfnPath::kSparse;
   bool launched_ahead = false;  // Its launch waited for it.

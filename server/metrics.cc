@@ -131,9 +131,8 @@ void Metrics::AddStageSeries() {
                      .Name("sparse_ffn_stage_duration_seconds")
                      .Help(
                          "Time in each stage: queue per request, the others "
-                         "per batch, with --deterministic over all passes that "
-                         "it ran in; stages that the backend does not measure "
-                         "stay empty")
+                         "per batch, over all passes that it ran in; stages "
+                         "that the backend does not measure stay empty")
                      .Register(*registry_);
   for (size_t i = 0; i < kStages; ++i) {
     stages_[i] = &stages.Add({{"stage", kStageNames[i]}}, DurationBuckets());

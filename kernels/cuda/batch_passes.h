@@ -1,5 +1,5 @@
-// The passes of a deterministic backend's batch: tokens side by side, as many
-// as get the bits that each has alone, one pass after the other.
+// The passes of a batch of more tokens than may run at once: those side by
+// side, one pass after the other.
 #ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PASSES_H_
 #define SPARSE_FFN_KERNELS_CUDA_BATCH_PASSES_H_
 
@@ -30,8 +30,10 @@ class BatchPasses {
     return std::min(pass_tokens_, tokens - First(i));
   }
   // Its first counter, among those of the batch: how many neurons are active
-  // for some of its tokens; those for each token follow.
-  size_t FirstCounter(size_t i) const { return i * (1 + pass_tokens_); }
+  // for some of its tokens; those for each token follow. Aligned to 16 bytes.
+  size_t FirstCounter(size_t i) const {
+    return i * ((4 + pass_tokens_) / 4 * 4);
+  }
   // Of all passes, with gaps.
   size_t Counters(size_t tokens) const { return FirstCounter(Count(tokens)); }
 

@@ -47,9 +47,8 @@ absl::Status CudaLane::QueueFusedBatch(const CudaLayer& layer, int tokens,
   if (!status.ok()) return status;
   const bool direct = IsDirect(tokens, FfnPath::kFused);
   if (direct && ahead.number == 0) ExpectAnnouncement();
-  CudaSteps::FusedBuffers buffers;
-  buffers.hidden_states = steps_->hidden_states();
-  if (direct) buffers.result = DirectResult();
+  CudaSteps::FusedBuffers buffers = BuffersFor(
+      0, tokens, direct ? DirectResult() : CudaSteps::ResultBuffers());
   buffers.ahead.number = ahead.number;
   status = steps_->FusedBatch(layer, tokens, buffers);
   if (direct || !status.ok()) return status;

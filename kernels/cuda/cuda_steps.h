@@ -69,7 +69,7 @@ class CudaSteps {
   // Whether FusedBatch gives each token the bits that Fused gives it alone: in
   // a deterministic backend, where the sizes and the device allow it.
   static bool UsesOrderedBatch(const CudaModel& model);
-  // Most tokens that may run at once where they need not be dense.
+  // Most tokens that may run fused at once.
   static size_t PassTokens(const CudaModel& model);
   // Whether FusedBatch takes so many tokens.
   static bool TakesFusedBatch(const CudaModel& model, int tokens);
@@ -82,7 +82,9 @@ class CudaSteps {
   // For the result of one call, on the device or in page-locked host memory.
   struct ResultBuffers {
     float* output = nullptr;  // [tokens, hidden], as FusedSumParams::output.
-    int* counters = nullptr;  // [1 + tokens], as at counter_offset().
+    // [1 + tokens], as at counter_offset(); as in FusedBatch out of order,
+    // rounded up to 4.
+    int* counters = nullptr;
     // [1], in host memory, or null: as in FusedSumParams, sooner than the
     // stream says so.
     int* done = nullptr;
@@ -101,8 +103,9 @@ class CudaSteps {
   };
   absl::Status Fused(const CudaLayer& layer, int tokens,
                      const FusedBuffers& buffers) const;
-  // Leaves behind what SparseUp and SparseDown do; or, where UsesOrderedBatch
-  // and the result's output is not null, has output and counters go there.
+  // Leaves behind what SparseUp and SparseDown do; or, where the result's
+  // output is not null, has output and counters go there: the output has to be
+  // on the device unless UsesOrderedBatch.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens,
                           const FusedBuffers& buffers);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
@@ -151,6 +154,9 @@ class CudaSteps {
   void* GatedLow() const;
   // As above. `ordered`: UsesOrderedBatch().
   static bool StreamsRows(const CudaModel& model, int tokens, bool ordered);
+  // Those of the batch at hand, page-locked and aligned to 16 bytes, whole
+  // packs.
+  absl::Status CopyCounters(int tokens, int* to) const;
   // Step 3 of FusedBatch where UsesOrderedBatch.
   absl::Status OrderedDown(const CudaLayer& layer, int tokens,
                            const FusedBuffers& buffers) const;

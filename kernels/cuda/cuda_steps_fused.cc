@@ -18,6 +18,8 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
   FillBegin(&params);
   FillFused(layer, tokens, &params);
   params.hidden_states = buffers.hidden_states;
+  const ResultBuffers& result = buffers.result;
+  const bool elsewhere = result.output != nullptr;
   int* gated_count = params.counters + 1 + model_.config.max_batch_tokens;
   const bool ordered = UsesOrderedBatch(model_);
   params.gated_count = gated_count;
@@ -26,6 +28,7 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
   params.gated_low = GatedLow();
   params.block_counts = ordered ? part_active_ : nullptr;
   params.gated = gated_;
+  if (elsewhere) params.output = result.output;
   params.output_size = ordered ? 0 : tokens * hidden_size_;
   params.ahead_number = buffers.ahead.number;
   params.state = fused_state_;
@@ -35,9 +38,23 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
                               "fused gate and up product");
   if (!status.ok()) return status;
   if (ordered) return OrderedDown(layer, tokens, buffers);
-  return ToStatus(
-      LaunchSparseDownBatch(DownParams(layer, tokens, gated_count), stream_),
-      "sparse down product");
+  SparseDownParams down = DownParams(layer, tokens, gated_count);
+  down.output = params.output;
+  status =
+      ToStatus(LaunchSparseDownBatch(down, stream_), "sparse down product");
+  if (!elsewhere || !status.ok()) return status;
+  return CopyCounters(tokens, result.counters);
+}
+
+absl::Status CudaSteps::CopyCounters(int tokens, int* to) const {
+  SmallCopyParams params;
+  params.from = counters();
+  params.to = to;
+  params.packs = (1 + tokens + 3) / 4;
+  params.done = nullptr;
+  params.state = fused_state_;
+  params.device = model_.device_traits;
+  return ToStatus(LaunchSmallCopy(params, stream_), "copying the counters");
 }
 
 absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens,
@@ -87,8 +104,12 @@ bool CudaSteps::UsesOrderedBatch(const CudaModel& model) {
 }
 
 size_t CudaSteps::PassTokens(const CudaModel& model) {
-  if (!model.config.deterministic) return model.config.max_batch_tokens;
-  return UsesOrderedBatch(model) ? kBatchFormTokens : 1;
+  if (model.config.deterministic) {
+    return UsesOrderedBatch(model) ? kBatchFormTokens : 1;
+  }
+  return TakesFusedBatch(model, kBatchFormTokens)
+             ? kBatchFormTokens
+             : model.config.max_batch_tokens;
 }
 
 bool CudaSteps::StreamsRows(const CudaModel& model, int tokens, bool ordered) {

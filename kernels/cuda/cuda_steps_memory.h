@@ -26,9 +26,9 @@ struct StepsMemory {
   }
 
   // Counters of a batch: the union's, each token's, that of the fused batch's
-  // list.
+  // list; so many that those of the next batch too are aligned to 16 bytes.
   static size_t Counters(const FfnConfig& config) {
-    return 2 + config.max_batch_tokens;
+    return (2 + config.max_batch_tokens + 3) / 4 * 4;
   }
   // Of two batches, which take turns.
   static size_t CounterBytes(const FfnConfig& config);

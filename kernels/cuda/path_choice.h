@@ -24,16 +24,18 @@ constexpr bool UsesBatchForm(size_t tokens, size_t hidden_size) {
 // Share of neurons up to which the sparse steps are taken for the faster path
 // where nothing was measured. The limits are near where the two take the same
 // time on an H200 at 7B sizes; for one token of aligned rows, well below.
+constexpr float kNever = -1.0F;
 constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
-  constexpr float kNever = -1.0F;
   if (tokens <= 1) return 0.65F;
   if (tokens <= 2) return 0.6F;
   if (!UsesBatchForm(tokens, hidden_size)) return tokens <= 4 ? 0.45F : kNever;
   return tokens <= 16 ? 0.8F : 0.6F;
 }
 
-// The same of the fused form.
+// The same of the fused form, which runs more tokens than the batch form has in
+// passes.
 constexpr float MaxFusedDensity(size_t tokens) {
+  if (tokens > kMaxBatchFormTokens) return kNever;
   return tokens <= 16 ? 1.0F : 0.9F;
 }
 

@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -15,26 +14,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
-
-// A backend whose tokens do not depend on each other takes all at once.
-void ExpectPasses(const FfnStats& stats, const OracleResult& expected,
-                  size_t tokens) {
-  if (stats.passes.empty()) {
-    EXPECT_EQ(stats.union_active_neurons, UnionOf(expected, 0, tokens));
-    return;
-  }
-  EXPECT_FALSE(TestBackend().independent_of_batch);
-  size_t first = 0;
-  uint32_t most = 0;
-  for (const FfnPass& pass : stats.passes) {
-    ASSERT_LE(first + pass.tokens, tokens);
-    EXPECT_EQ(pass.union_active_neurons, UnionOf(expected, first, pass.tokens));
-    most = std::max(most, pass.union_active_neurons);
-    first += pass.tokens;
-  }
-  EXPECT_EQ(first, tokens);
-  EXPECT_EQ(stats.union_active_neurons, most);
-}
 
 void ExpectResult(const FfnResult& result, const OracleResult& expected,
                   size_t tokens) {
@@ -52,7 +31,10 @@ void ExpectResult(const FfnResult& result, const OracleResult& expected,
   EXPECT_EQ(std::vector<uint32_t>(result.stats.active_neurons.begin(),
                                   result.stats.active_neurons.end()),
             active);
-  ExpectPasses(result.stats, expected, tokens);
+  ExpectUnion(result.stats, expected, tokens);
+  if (TestBackend().independent_of_batch) {
+    EXPECT_THAT(result.stats.passes, IsEmpty());
+  }
   EXPECT_GT(result.stats.compute_ns, 0U);
 }
 

@@ -84,7 +84,7 @@ TEST_P(OracleConformanceTest, MatchesOracleInEachForm) {
   // The portable backend has one form, which MatchesOracle tests.
   if (TestBackend().sparse_forms.empty()) return;
   const Case& c = GetParam();
-  const size_t max_tokens = std::min<size_t>(c.token_counts.back(), 33);
+  const size_t max_tokens = std::min<size_t>(c.token_counts.back(), 64);
   const TestLayer layer(ShapeOf(c), max_tokens, seed_);
   const OracleResult expected = layer.Expected();
   TestLayer poisoned = layer;
@@ -92,7 +92,7 @@ TEST_P(OracleConformanceTest, MatchesOracleInEachForm) {
   for (SparseForm form : TestBackend().sparse_forms) {
     SCOPED_TRACE(testing::Message() << "form " << static_cast<int>(form));
     const Bench bench = MakeBench({&layer, &poisoned}, max_tokens, form);
-    for (size_t tokens : {1, 1, 2, 8, 1, 9, 32, 3, 17, 33, 16, 1}) {
+    for (size_t tokens : {1, 1, 2, 8, 1, 9, 32, 3, 17, 33, 64, 16, 1}) {
       if (tokens > max_tokens) continue;
       SCOPED_TRACE(testing::Message() << tokens << " tokens");
       const FfnResult result =

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,23 +18,31 @@ namespace {
 
 // Gate and up in one kernel: where that were not taken, only the clock would
 // tell.
-TEST_F(ConformanceTest, SmallBatchesRunFused) {
+TEST_F(ConformanceTest, BatchesRunFused) {
   if (!TestBackend().pairs_independent) {
     GTEST_SKIP() << "no fused kernels for batches here";
   }
-  constexpr size_t kTokens = 33;
+  constexpr size_t kTokens = 66;
+  // Where there is more than one.
+  const std::map<size_t, std::vector<uint32_t>> pass_tokens = {
+      {3, {}},  {8, {}},       {9, {}},        {16, {}},         {17, {}},
+      {32, {}}, {33, {32, 1}}, {64, {32, 32}}, {66, {32, 32, 2}}};
   for (const auto& [hidden, intermediate] :
        {std::pair<size_t, size_t>{4096, 11008}, {5120, 13824}, {1536, 3840}}) {
     const TestLayer layer(
         {hidden, intermediate, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
         kTokens, seed_);
     const Bench bench = MakeBench({&layer}, kTokens, SparseForm::kFused);
-    for (size_t tokens : {3, 8, 9, 16, 17, 32, 33}) {
+    for (const auto& [tokens, passes] : pass_tokens) {
+      SCOPED_TRACE(testing::Message() << tokens << " tokens of " << hidden);
       const FfnResult result =
           Run(*bench.lane, 0, layer.hidden_states, tokens, Execution::kSparse);
-      EXPECT_EQ(result.stats.path,
-                tokens <= 32 ? FfnPath::kFused : FfnPath::kSparse)
-          << tokens << " tokens of " << hidden;
+      EXPECT_EQ(result.stats.path, FfnPath::kFused);
+      std::vector<uint32_t> ran;
+      for (const FfnPass& pass : result.stats.passes) {
+        ran.push_back(pass.tokens);
+      }
+      EXPECT_EQ(ran, passes);
     }
   }
 }

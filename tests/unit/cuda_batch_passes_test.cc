@@ -27,14 +27,18 @@ TEST(BatchPassesTest, DivideAllTokens) {
   const BatchPasses passes(100, 32);
   for (size_t tokens = 1; tokens <= 100; ++tokens) {
     size_t first = 0;
+    size_t counters = 0;
     for (size_t i = 0; i < passes.Count(tokens); ++i) {
       EXPECT_EQ(passes.First(i), first);
       EXPECT_GE(passes.Tokens(i, tokens), 1U);
       EXPECT_LE(passes.Tokens(i, tokens), 32U);
-      EXPECT_GE(passes.FirstCounter(i), first + i);
+      EXPECT_GE(passes.FirstCounter(i), counters);
+      EXPECT_EQ(passes.FirstCounter(i) % 4, 0U);
       first += passes.Tokens(i, tokens);
-      // Each token's, and the union's.
-      EXPECT_GE(passes.FirstCounter(i + 1), first + i + 1);
+      // Each token's and the union's, which may be copied in packs of 4.
+      counters =
+          passes.FirstCounter(i) + (1 + passes.Tokens(i, tokens) + 3) / 4 * 4;
+      EXPECT_GE(passes.FirstCounter(i + 1), counters);
     }
     EXPECT_EQ(first, tokens);
     EXPECT_EQ(passes.Counters(tokens),
@@ -44,7 +48,8 @@ TEST(BatchPassesTest, DivideAllTokens) {
 
 TEST(BatchPassesTest, CollectWhatThePassesCounted) {
   BatchPasses passes(5, 2);
-  const std::vector<uint32_t> counters = {16, 7, 9, 11, 8, 4, 20, 20, 99};
+  const std::vector<uint32_t> counters = {16, 7,  9,  0,  11, 8,
+                                          4,  99, 20, 20, 99, 99};
   FfnStats stats;
   for (int i = 0; i < 2; ++i) {
     passes.Collect(counters.data(), 5, &stats);
@@ -61,7 +66,7 @@ TEST(BatchPassesTest, CollectWhatThePassesCounted) {
 
 TEST(BatchPassesTest, MayHaveOneTokenEach) {
   BatchPasses passes(3, 1);
-  const std::vector<uint32_t> counters = {5, 5, 0, 0, 7, 7};
+  const std::vector<uint32_t> counters = {5, 5, 9, 9, 0, 0, 9, 9, 7, 7, 9, 9};
   FfnStats stats;
   passes.Collect(counters.data(), 3, &stats);
   EXPECT_THAT(stats.active_neurons, ElementsAre(5, 0, 7));

@@ -81,6 +81,13 @@ TEST(CudaPathChoiceTest, ALargeFullBatchIsDenseAndNotFused) {
   }
 }
 
+TEST(CudaPathChoiceTest, PassesRunWhereDenseMayNot) {
+  EXPECT_EQ(ChoosePath(Execution::kSparse, 33, 4096, 1, true, {}),
+            FfnPath::kFused);
+  EXPECT_EQ(ChoosePath(Execution::kAuto, 33, 4096, 0, true, {}),
+            FfnPath::kDense);
+}
+
 TEST(CudaPathChoiceTest, FullDensityIsDense) {
   for (size_t tokens : {1, 2, 3, 4, 5, 64, 1024}) {
     EXPECT_EQ(ChoosePath(Execution::kAuto, tokens, 4096, 1.0F, false, {}),
@@ -173,6 +180,7 @@ TEST(SparseUpToTest, IsWhereTheDensePathTakesOver) {
   EXPECT_FLOAT_EQ(SparseUpTo(8, 4096, false, {}), 0.8F) << "the rule";
   EXPECT_EQ(SparseUpTo(64, 4096, false, {}), -1);
   EXPECT_EQ(SparseUpTo(1, 4096, true, {}), 1);
+  EXPECT_EQ(SparseUpTo(33, 4096, true, {}), -1) << "in passes";
 }
 
 // Whether `chosen` is no slower than any that may be chosen; where no time is
