@@ -99,8 +99,9 @@ const char* FfnPathName(FfnPath path);
 struct PathCost {
   FfnPath path = FfnPath::kSparse;
   size_t tokens = 0;         // 1 to kMaxBatchTokens.
-  double union_density = 0;  // Share of neurons in the union, in [0, 1]; 0 for
-                             // the dense path, whose time it does not change.
+  double union_density = 0;  // Share of neurons in the union, in [0, 1], where
+                             // there are passes the most of any; 0 for the
+                             // dense path, whose time it does not change.
   double microseconds = 0;   // Finite, > 0.
 };
 
@@ -122,7 +123,7 @@ struct FfnStats {
   // Where a batch ran as several, one after the other, as fused ones of more
   // than 32 tokens do on CUDA: those, in the order of their tokens; the lane
   // owns it. Durations are those of the whole batch. Empty where all tokens ran
-  // at once.
+  // at once, and of dense batches.
   absl::Span<const FfnPass> passes;
   FfnPath path = FfnPath::kSparse;
   bool launched_ahead = false;  // Its launch waited for it.

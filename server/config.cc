@@ -69,8 +69,8 @@ void AddDeviceFlags(CLI::App* app, ServerConfig* config, FlagText* text) {
   app->add_flag("--deterministic", config->deterministic,
                 "Give a token the same bits in every run and in every batch "
                 "on the same device. On a GPU execution auto is then sparse, "
-                "and up to 32 sparse tokens run at once, or one, for some "
-                "sizes and devices; a CPU always works so");
+                "and for some sizes and devices sparse tokens run one by one; "
+                "a CPU always works so");
   app->add_option("--launch-ahead-us", config->launch_ahead_us,
                   "Longest time, in microseconds, that a launch of the cuda "
                   "backend waits on the device for the batch of up to 16 "

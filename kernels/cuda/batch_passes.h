@@ -1,5 +1,5 @@
-// The passes of a batch of more tokens than may run at once: those side by
-// side, one pass after the other.
+// A batch of more tokens than may run at once, in passes: as many side by side
+// as may, one pass after the other.
 #ifndef SPARSE_FFN_KERNELS_CUDA_BATCH_PASSES_H_
 #define SPARSE_FFN_KERNELS_CUDA_BATCH_PASSES_H_
 
@@ -12,6 +12,12 @@
 #include "kernels/ffn_backend.h"
 
 namespace sparse_ffn::cuda {
+
+// Counters of so many tokens, and that of their union, as ints: whole packs of
+// 16 bytes.
+constexpr size_t CounterStride(size_t tokens) {
+  return (1 + tokens + 3) / 4 * 4;
+}
 
 class BatchPasses {
  public:
@@ -30,9 +36,9 @@ class BatchPasses {
     return std::min(pass_tokens_, tokens - First(i));
   }
   // Its first counter, among those of the batch: how many neurons are active
-  // for some of its tokens; those for each token follow. Aligned to 16 bytes.
+  // for some of its tokens; those for each token follow.
   size_t FirstCounter(size_t i) const {
-    return i * ((4 + pass_tokens_) / 4 * 4);
+    return i * CounterStride(pass_tokens_);
   }
   // Of all passes, with gaps.
   size_t Counters(size_t tokens) const { return FirstCounter(Count(tokens)); }

@@ -112,7 +112,10 @@ bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
   const bool bulk = CudaSteps::UsesFusedBulk(model, count);
   const bool takes =
       count == 1 || bulk || CudaSteps::TakesFusedBatch(model, count);
-  return UsesFused(model.sparse_form, takes, /*fast=*/bulk || count > 1, timed);
+  // The steps take several times as long as passes.
+  const bool in_passes = tokens > CudaSteps::PassTokens(model);
+  return UsesFused(model.sparse_form, takes, /*fast=*/bulk || count > 1,
+                   timed && !in_passes);
 }
 
 Matrix CudaLane::input(size_t tokens) {
@@ -140,10 +143,13 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   if (model_.config.deterministic && execution == Execution::kAuto) {
     execution = Execution::kSparse;
   }
-  const FfnPath path =
-      ChoosePath(execution, tokens, model_.config.hidden_size,
-                 weights.union_density.Expected(tokens),
-                 MayFuse(model_, tokens, timed_), model_.path_costs);
+  const bool fused = MayFuse(model_, tokens, timed_);
+  const size_t pass_tokens = CudaSteps::PassTokens(model_);
+  const float expected =
+      fused ? weights.union_density.ExpectedOfPass(tokens, pass_tokens)
+            : weights.union_density.Expected(tokens);
+  const FfnPath path = ChoosePath(execution, tokens, model_.config.hidden_size,
+                                  expected, fused, model_.path_costs);
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (status.ok()) status = Compute(weights, {layer, tokens}, path);
   if (!status.ok()) {
@@ -152,8 +158,9 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
   }
   FfnResult result = Result(tokens, path);
   weights.union_density.Update(
-      tokens, static_cast<float>(result.stats.union_active_neurons) /
-                  static_cast<float>(model_.config.intermediate_size));
+      result.stats.passes.empty() ? tokens : pass_tokens,
+      static_cast<float>(result.stats.union_active_neurons) /
+          static_cast<float>(model_.config.intermediate_size));
   result.stats.compute_ns = static_cast<uint64_t>(
       std::chrono::nanoseconds(Clock::now() - start).count());
   return result;

@@ -69,7 +69,8 @@ class CudaSteps {
   // Whether FusedBatch gives each token the bits that Fused gives it alone: in
   // a deterministic backend, where the sizes and the device allow it.
   static bool UsesOrderedBatch(const CudaModel& model);
-  // Most tokens that may run fused at once.
+  // Tokens of each pass of a fused batch of more; max_batch_tokens where none
+  // runs in passes.
   static size_t PassTokens(const CudaModel& model);
   // Whether FusedBatch takes so many tokens.
   static bool TakesFusedBatch(const CudaModel& model, int tokens);
@@ -82,12 +83,14 @@ class CudaSteps {
   // For the result of one call, on the device or in page-locked host memory.
   struct ResultBuffers {
     float* output = nullptr;  // [tokens, hidden], as FusedSumParams::output.
-    // [1 + tokens], as at counter_offset(); as in FusedBatch out of order,
-    // rounded up to 4.
+    // [1 + tokens], as at counter_offset(). FusedBatch, unless
+    // UsesOrderedBatch: [CounterStride(tokens)], aligned to 16 bytes.
     int* counters = nullptr;
     // [1], in host memory, or null: as in FusedSumParams, sooner than the
-    // stream says so.
+    // stream says so. FusedBatch: only where UsesOrderedBatch.
     int* done = nullptr;
+
+    bool given() const { return output != nullptr; }
   };
   // Of one call of Fused, which uses no others, or of FusedBatch.
   struct FusedBuffers {
@@ -103,9 +106,9 @@ class CudaSteps {
   };
   absl::Status Fused(const CudaLayer& layer, int tokens,
                      const FusedBuffers& buffers) const;
-  // Leaves behind what SparseUp and SparseDown do; or, where the result's
-  // output is not null, has output and counters go there: the output has to be
-  // on the device unless UsesOrderedBatch.
+  // Leaves behind what SparseUp and SparseDown do; or, where a result is given,
+  // has output and counters go there: unless UsesOrderedBatch the output has to
+  // be on the device, and nothing ahead.
   absl::Status FusedBatch(const CudaLayer& layer, int tokens,
                           const FusedBuffers& buffers);
   // Leaves h in dense_gated(), [tokens, intermediate] of weights_dtype.
@@ -154,8 +157,7 @@ class CudaSteps {
   void* GatedLow() const;
   // As above. `ordered`: UsesOrderedBatch().
   static bool StreamsRows(const CudaModel& model, int tokens, bool ordered);
-  // Those of the batch at hand, page-locked and aligned to 16 bytes, whole
-  // packs.
+  // Those of the batch at hand, in whole packs.
   absl::Status CopyCounters(int tokens, int* to) const;
   // Step 3 of FusedBatch where UsesOrderedBatch.
   absl::Status OrderedDown(const CudaLayer& layer, int tokens,

@@ -19,7 +19,6 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
   FillFused(layer, tokens, &params);
   params.hidden_states = buffers.hidden_states;
   const ResultBuffers& result = buffers.result;
-  const bool elsewhere = result.output != nullptr;
   int* gated_count = params.counters + 1 + model_.config.max_batch_tokens;
   const bool ordered = UsesOrderedBatch(model_);
   params.gated_count = gated_count;
@@ -28,7 +27,7 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
   params.gated_low = GatedLow();
   params.block_counts = ordered ? part_active_ : nullptr;
   params.gated = gated_;
-  if (elsewhere) params.output = result.output;
+  if (result.given()) params.output = result.output;
   params.output_size = ordered ? 0 : tokens * hidden_size_;
   params.ahead_number = buffers.ahead.number;
   params.state = fused_state_;
@@ -42,7 +41,7 @@ absl::Status CudaSteps::FusedBatch(const CudaLayer& layer, int tokens,
   down.output = params.output;
   status =
       ToStatus(LaunchSparseDownBatch(down, stream_), "sparse down product");
-  if (!elsewhere || !status.ok()) return status;
+  if (!result.given() || !status.ok()) return status;
   return CopyCounters(tokens, result.counters);
 }
 
@@ -50,7 +49,7 @@ absl::Status CudaSteps::CopyCounters(int tokens, int* to) const {
   SmallCopyParams params;
   params.from = counters();
   params.to = to;
-  params.packs = (1 + tokens + 3) / 4;
+  params.packs = static_cast<int>(CounterStride(tokens) / 4);
   params.done = nullptr;
   params.state = fused_state_;
   params.device = model_.device_traits;
@@ -76,11 +75,11 @@ absl::Status CudaSteps::OrderedDown(const CudaLayer& layer, int tokens,
   absl::Status status =
       ToStatus(LaunchOrderedDown(params, stream_), "ordered down product");
   if (!status.ok()) return status;
-  const bool direct = buffers.result.output != nullptr;
+  const ResultBuffers& result = buffers.result;
   FusedSumParams sum =
-      SumParams(tokens, direct ? buffers.result : ResultBuffers{output_});
+      SumParams(tokens, result.given() ? result : ResultBuffers{output_});
   // They are counted already.
-  sum.active = direct ? counters() : nullptr;
+  sum.active = result.given() ? counters() : nullptr;
   sum.active_count = 1;
   sum.ahead_number = buffers.ahead.number;
   sum.part_count = SumGroups(model_.device_traits.sm_count, hidden_size_);
@@ -107,9 +106,11 @@ size_t CudaSteps::PassTokens(const CudaModel& model) {
   if (model.config.deterministic) {
     return UsesOrderedBatch(model) ? kBatchFormTokens : 1;
   }
-  return TakesFusedBatch(model, kBatchFormTokens)
-             ? kBatchFormTokens
-             : model.config.max_batch_tokens;
+  // The last pass may be of any form.
+  for (int tokens : kBatchForms) {
+    if (!TakesFusedBatch(model, tokens)) return model.config.max_batch_tokens;
+  }
+  return kBatchFormTokens;
 }
 
 bool CudaSteps::StreamsRows(const CudaModel& model, int tokens, bool ordered) {

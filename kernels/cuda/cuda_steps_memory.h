@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "kernels/cuda/batch_passes.h"
 #include "kernels/ffn_backend.h"
 
 namespace sparse_ffn::cuda {
@@ -26,9 +27,9 @@ struct StepsMemory {
   }
 
   // Counters of a batch: the union's, each token's, that of the fused batch's
-  // list; so many that those of the next batch too are aligned to 16 bytes.
+  // list. Whole packs, so that those of the next batch are aligned, too.
   static size_t Counters(const FfnConfig& config) {
-    return (2 + config.max_batch_tokens + 3) / 4 * 4;
+    return CounterStride(1 + config.max_batch_tokens);
   }
   // Of two batches, which take turns.
   static size_t CounterBytes(const FfnConfig& config);

@@ -149,7 +149,7 @@ struct Slots {
 // Of UpProducts, where there are any.
 template <int kTokens, int kPacks>
 int UpProductsBytes(bool as_batch) {
-  return as_batch ? 2 * kUpRows<kTokens, kPacks> *
+  return as_batch ? 2 * kNeuronsAtOnce<kTokens, kPacks> *
                         static_cast<int>(sizeof(UpProducts<kTokens, kPacks>))
                   : 0;
 }

@@ -37,7 +37,7 @@ struct FusedBulkParams : FusedTokensParams {
 // Neurons that the sum warps take at once, at most, with DotOrder::kInOrder.
 // Two made one token of short rows slower.
 template <int kTokens, int kPacks>
-constexpr int kUpRows = kTokens == 2 || kPacks > 4 ? 2 : 1;
+constexpr int kNeuronsAtOnce = kTokens == 2 || kPacks > 4 ? 2 : 1;
 
 // What the sum warps leave each other of a row of up_proj, added up as a batch.
 // kPacks: most packs of a row that fall to a sum thread.
@@ -52,8 +52,8 @@ struct UpProducts {
 };
 
 // Shared memory: this, then the hidden states, the list slots, the gate slots,
-// and as a batch two times kUpRows UpProducts, in turn. A list slot's first row
-// is one of gate_proj.
+// and as a batch two times kNeuronsAtOnce UpProducts, in turn. A list slot's
+// first row is one of gate_proj.
 template <int kTokens>
 struct Head {
   uint4 zero_pack;
@@ -67,10 +67,9 @@ struct Head {
   uint64_t list_empty[kMaxListSlots];  // The gate row there is done with.
   uint64_t round_done[kMaxRounds];
   float scores[kTokens][kMaxRows];
-  // Of slots that hold an up row. Whether the next neuron was ordered with it.
-  float list_scores[kMaxListSlots][kTokens];
-  bool list_more[kMaxListSlots];
-  int list_ends[kMaxListSlots];
+  float list_scores[kMaxListSlots][kTokens];  // Of slots that hold an up row.
+  bool list_more[kMaxListSlots];  // Likewise: the next neuron came with it.
+  bool list_ends[kMaxListSlots];
   float up_sums[2][kSumWarps][kTokens];
 };
 template <int kTokens>

@@ -64,14 +64,14 @@ struct ListOrders {
       head.list_scores[place.slot][t] = scores[t];
     }
     head.list_more[place.slot] = more;
-    head.list_ends[place.slot] = 0;
+    head.list_ends[place.slot] = false;
     Arrive(&head.list_full[place.slot]);
   }
   __device__ void End(const FusedBulkParams& p) {
     auto& head = Block<kTokens>::head();
     AwaitFree();
     if (threadIdx.x % kWarp == 0) {
-      head.list_ends[place.slot] = 1;
+      head.list_ends[place.slot] = true;
       Arrive(&head.list_full[place.slot]);
       Arrive(&head.list_full[place.slot]);
     }

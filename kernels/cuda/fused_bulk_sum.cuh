@@ -41,7 +41,8 @@ __device__ void MultiplyUpRow(const DotOperands& in,
   constexpr int kWarpSegments = UpProducts<kTokens, kPacks>::kWarpSegments;
   const int share = threadIdx.x % kWarp / 4;
   const int warp = threadIdx.x / kWarp;
-  // At once. Three are faster where that divides them.
+  // Segments at once: of one token all; of two as many as registers hold, three
+  // where they divide the number.
   constexpr int kGroup = kTokens == 1             ? kWarpSegments
                          : kWarpSegments % 3 == 0 ? 3
                                                   : 2;
@@ -111,7 +112,7 @@ template <int kTokens>
 __device__ bool AwaitUpRow(const RingPlace& place, float (&scores)[kTokens]) {
   auto& head = Block<kTokens>::head();
   Wait(&head.list_full[place.slot], place.parity);
-  if (head.list_ends[place.slot] != 0) return false;
+  if (head.list_ends[place.slot]) return false;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     scores[t] = head.list_scores[place.slot][t];
@@ -125,13 +126,12 @@ __device__ bool AwaitUpRow(const RingPlace& place, float (&scores)[kTokens]) {
 // ordered with it, rather than wait. Returns how many there were. The slots of
 // their up rows are free then; the caller moves on.
 template <typename T, int kTokens, int kPacks>
-__device__ int DotTwoBySumWarpsInOrder(const FusedBulkParams& p,
-                                       RingPlace place, int turn,
-                                       float (&scores)[2][kTokens],
-                                       float (&dots)[2][kTokens]) {
+__device__ int DotNeuronsInOrder(const FusedBulkParams& p, RingPlace place,
+                                 int turn, float (&scores)[2][kTokens],
+                                 float (&dots)[2][kTokens]) {
   using B = Block<kTokens>;
   constexpr int kRowLanes = kTokens * kShareLanes;
-  static_assert(kUpRows<kTokens, kPacks> == 2 && 2 * kRowLanes <= kWarp);
+  static_assert(kNeuronsAtOnce<kTokens, kPacks> == 2 && 2 * kRowLanes <= kWarp);
   auto* products = B::template Products<kPacks>(p) + 2 * turn;
   int count = 0;
   bool more = true;
@@ -241,11 +241,11 @@ __device__ void RunSumWarp(const FusedBulkParams& p) {
   Wait(&head.hidden_full, 0);
   for (int turn = 0;; turn ^= 1) {
     if constexpr (kOrder == DotOrder::kInOrder &&
-                  kUpRows<kTokens, kPacks> == 2) {
+                  kNeuronsAtOnce<kTokens, kPacks> == 2) {
       float h[2][kTokens];
       float up[2][kTokens];
       const int count =
-          DotTwoBySumWarpsInOrder<T, kTokens, kPacks>(p, place, turn, h, up);
+          DotNeuronsInOrder<T, kTokens, kPacks>(p, place, turn, h, up);
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         if (n < count) {

@@ -92,7 +92,11 @@ absl::StatusOr<float> Measuring::FindThreshold(size_t tokens, float density) {
 std::vector<Case> Measuring::Cases(size_t tokens, float half_threshold) const {
   std::vector<Case> cases = {{FfnPath::kDense, 0}};
   for (FfnPath path : {FfnPath::kSparse, FfnPath::kFused}) {
-    if (path == FfnPath::kFused && !plan_.fused(tokens)) continue;
+    const bool fused = plan_.fused(tokens);
+    if (path == FfnPath::kFused && !fused) continue;
+    // Passes leave no batch to the steps.
+    const bool in_passes = fused && tokens > kMaxBatchFormTokens;
+    if (path == FfnPath::kSparse && in_passes) continue;
     for (float threshold : {kNone, half_threshold, 0.0F}) {
       cases.push_back({path, threshold});
     }

@@ -34,17 +34,20 @@ struct MeasurePlan {
 // Powers of two up to `max_batch_tokens` and that number itself. Where the
 // sparse steps lose their batch form and where the fused form is no longer one
 // kernel, also the first number beyond: there is a leap, over which nothing can
-// be interpolated. Ascending.
+// be interpolated. Passes leap again after each further 32; that is left to
+// interpolation, since dense is faster there but for very sparse layers.
+// Ascending.
 std::vector<size_t> TokensToMeasure(size_t max_batch_tokens,
                                     size_t hidden_size);
 
-// Times the paths for each of TokensToMeasure: dense, and the sparse ones at
-// three densities, which the threshold makes: none, the most that these hidden
-// states reach, and half of that. Each time is the median of batches that took
-// turns with those of the other cases and went from layer to layer, so that no
-// weights are left in a cache. A number of tokens is measured on all paths or
-// on none: when the time is up, and where the hidden states reach too few
-// neurons to go on from to full density. `progress` is called after each.
+// Times the paths for each of TokensToMeasure: dense, and the sparse ones
+// (where fused batches run in passes, fused alone) at three densities, which
+// the threshold makes: none, the most that these hidden states reach, and half
+// of that. Each time is the median of batches that took turns with those of the
+// other cases and went from layer to layer, so that no weights are left in a
+// cache. A number of tokens is measured on all paths or on none: when the time
+// is up, and where the hidden states reach too few neurons to go on from to
+// full density. `progress` is called after each.
 absl::StatusOr<std::vector<PathCost>> MeasurePaths(
     const MeasurePlan& plan, const TimeBatch& time,
     const std::function<void()>& progress);

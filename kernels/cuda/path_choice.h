@@ -21,10 +21,11 @@ constexpr bool UsesBatchForm(size_t tokens, size_t hidden_size) {
   return tokens > 2 && tokens <= kMaxBatchFormTokens && hidden_size % 8 == 0;
 }
 
+constexpr float kNever = -1.0F;  // At no density.
+
 // Share of neurons up to which the sparse steps are taken for the faster path
 // where nothing was measured. The limits are near where the two take the same
 // time on an H200 at 7B sizes; for one token of aligned rows, well below.
-constexpr float kNever = -1.0F;
 constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
   if (tokens <= 1) return 0.65F;
   if (tokens <= 2) return 0.6F;
@@ -32,8 +33,8 @@ constexpr float MaxSparseDensity(size_t tokens, size_t hidden_size) {
   return tokens <= 16 ? 0.8F : 0.6F;
 }
 
-// The same of the fused form, which runs more tokens than the batch form has in
-// passes.
+// The same of the fused form, which runs more than kMaxBatchFormTokens in
+// passes: there dense is taken.
 constexpr float MaxFusedDensity(size_t tokens) {
   if (tokens > kMaxBatchFormTokens) return kNever;
   return tokens <= 16 ? 1.0F : 0.9F;
@@ -49,11 +50,12 @@ constexpr bool UsesFused(SparseForm form, bool takes, bool fast, bool timed) {
 
 // The path with the least time to expect from `costs`.
 // `expected_union_density` is the share of neurons, in [0, 1], that a batch of
-// `tokens` of this layer is expected to need; `fused` what UsesFused says. Of
-// the paths that `execution` and `fused` leave, one that was not measured for
-// so many tokens is taken only where no other is left. Where none of them was
-// measured a fixed rule decides: fused where that is left, else sparse, and
-// dense beyond MaxFusedDensity or MaxSparseDensity.
+// `tokens` of this layer is expected to need, or its densest pass where it
+// would run in passes; `fused` what UsesFused says. Of the paths that
+// `execution` and `fused` leave, one that was not measured for so many tokens
+// is taken only where no other is left. Where none of them was measured a fixed
+// rule decides: fused where that is left, else sparse, and dense beyond
+// MaxFusedDensity or MaxSparseDensity.
 FfnPath ChoosePath(Execution execution, size_t tokens, size_t hidden_size,
                    float expected_union_density, bool fused,
                    const PathCosts& costs);

@@ -1,9 +1,11 @@
 // A running estimate of the union density of one layer: the share of neurons
-// active for at least one token of a batch. It grows with the batch, so there
-// is one estimate for each power of two of tokens.
+// active for at least one of the tokens that run at once, in a batch or in each
+// of its passes. It grows with their number, so there is one estimate for each
+// power of two of tokens.
 #ifndef SPARSE_FFN_KERNELS_CUDA_UNION_DENSITY_H_
 #define SPARSE_FFN_KERNELS_CUDA_UNION_DENSITY_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -23,6 +25,12 @@ class UnionDensity {
       estimate = estimates_[i - 1].load(std::memory_order_relaxed);
     }
     return estimate;
+  }
+
+  // The same of the densest pass of such a batch, where each is of
+  // `pass_tokens`: no more than what the whole batch needs.
+  float ExpectedOfPass(size_t tokens, size_t pass_tokens) const {
+    return std::min(Expected(std::min(tokens, pass_tokens)), Expected(tokens));
   }
 
   // Moves the estimate an eighth of the way to `density`; the first one whole.

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -69,6 +70,34 @@ class BackendTest : public testing::Test {
       rows.emplace_back(row, row + result.output.row_bytes());
     }
     return rows;
+  }
+
+  // Tokens of each pass; none where all ran at once.
+  static std::vector<uint32_t> PassTokens(const FfnStats& stats) {
+    std::vector<uint32_t> tokens;
+    for (const FfnPass& pass : stats.passes) tokens.push_back(pass.tokens);
+    return tokens;
+  }
+
+  // Expects what `stats` tell of the union and the passes of a batch of
+  // `tokens`, the first of which is number `first` of `expected`.
+  static void ExpectUnion(const FfnStats& stats, const OracleResult& expected,
+                          size_t first, size_t tokens) {
+    if (stats.passes.empty()) {
+      EXPECT_EQ(stats.union_active_neurons, UnionOf(expected, first, tokens));
+      return;
+    }
+    const size_t end = first + tokens;
+    uint32_t most = 0;
+    for (const FfnPass& pass : stats.passes) {
+      ASSERT_LE(first + pass.tokens, end);
+      EXPECT_EQ(pass.union_active_neurons,
+                UnionOf(expected, first, pass.tokens));
+      most = std::max(most, pass.union_active_neurons);
+      first += pass.tokens;
+    }
+    EXPECT_EQ(first, end);
+    EXPECT_EQ(stats.union_active_neurons, most);
   }
 
   uint64_t seed_ = 0;

@@ -9,7 +9,7 @@ namespace {
 
 // As README.md says of the fused path: compute capability 9.0 or newer, 220 KB
 // of shared memory a block.
-bool FusesPairs() {
+bool FusesBatches() {
 #ifdef SPARSE_FFN_HAVE_CUDA
   int major = 0;
   int shared_bytes = 0;
@@ -34,7 +34,7 @@ const TestBackendTraits& TestBackend() {
       true,
       false,
       false,
-      FusesPairs(),
+      FusesBatches(),
       {SparseForm::kSteps, SparseForm::kFused, SparseForm::kFusedPortable}};
   return traits;
 }

@@ -15,29 +15,6 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-void ExpectResult(const FfnResult& result, const OracleResult& expected,
-                  size_t tokens) {
-  const bool rounds =
-      TestBackend().rounds_gated && result.stats.path == FfnPath::kDense;
-  const Comparison got =
-      Compare(expected, 0, result.output,
-              rounds ? GatedAs::kOneOfWeightsType : GatedAs::kFloat32);
-  EXPECT_TRUE(got.passed) << "token " << got.worst_token << ", column "
-                          << got.worst_column << ": error " << got.worst_error
-                          << ", tolerance " << got.worst_tolerance;
-  const std::vector<uint32_t> active(
-      expected.active_neurons.begin(),
-      expected.active_neurons.begin() + static_cast<ptrdiff_t>(tokens));
-  EXPECT_EQ(std::vector<uint32_t>(result.stats.active_neurons.begin(),
-                                  result.stats.active_neurons.end()),
-            active);
-  ExpectUnion(result.stats, expected, tokens);
-  if (TestBackend().independent_of_batch) {
-    EXPECT_THAT(result.stats.passes, IsEmpty());
-  }
-  EXPECT_GT(result.stats.compute_ns, 0U);
-}
-
 // Layer 1 holds NaN where the sparse path must not read.
 TEST_F(DeterministicTest, MatchesOracle) {
   for (TestLayerShape shape : Shapes()) {
@@ -81,7 +58,7 @@ TEST_F(DeterministicTest, MatchesOracleAtTheEdges) {
 
 // Token by token the bits would be right, too: only the clock would tell.
 TEST_F(DeterministicTest, TokensRunAtOnce) {
-  if (!TestBackend().pairs_independent) {
+  if (!TestBackend().fuses_batches) {
     GTEST_SKIP() << "no fused kernels for batches here";
   }
   const TestLayer layer(
@@ -90,12 +67,8 @@ TEST_F(DeterministicTest, TokensRunAtOnce) {
   const auto backend = MakeBackend({&layer}, 100);
   const auto lane = backend->NewLane().value();
   const auto passes = [&](size_t tokens, Execution execution) {
-    std::vector<uint32_t> sizes;
-    const FfnResult result =
-        Run(*lane, 0, layer.hidden_states, Turned(0, tokens), execution);
-    for (const FfnPass& pass : result.stats.passes)
-      sizes.push_back(pass.tokens);
-    return sizes;
+    return PassTokens(
+        Run(*lane, 0, layer.hidden_states, Turned(0, tokens), execution).stats);
   };
   for (size_t tokens : {1, 2, 8, 9, 17, 32}) {
     EXPECT_THAT(passes(tokens, Execution::kSparse), IsEmpty()) << tokens;

@@ -104,6 +104,30 @@ class DeterministicTest : public BackendTest {
     return rows;
   }
 
+  // `expected` begins with the tokens of the batch.
+  static void ExpectResult(const FfnResult& result,
+                           const OracleResult& expected, size_t tokens) {
+    const bool rounds =
+        TestBackend().rounds_gated && result.stats.path == FfnPath::kDense;
+    const Comparison got =
+        Compare(expected, 0, result.output,
+                rounds ? GatedAs::kOneOfWeightsType : GatedAs::kFloat32);
+    EXPECT_TRUE(got.passed) << "token " << got.worst_token << ", column "
+                            << got.worst_column << ": error " << got.worst_error
+                            << ", tolerance " << got.worst_tolerance;
+    const std::vector<uint32_t> active(
+        expected.active_neurons.begin(),
+        expected.active_neurons.begin() + static_cast<ptrdiff_t>(tokens));
+    EXPECT_EQ(std::vector<uint32_t>(result.stats.active_neurons.begin(),
+                                    result.stats.active_neurons.end()),
+              active);
+    ExpectUnion(result.stats, expected, 0, tokens);
+    if (TestBackend().independent_of_batch) {
+      EXPECT_TRUE(result.stats.passes.empty());
+    }
+    EXPECT_GT(result.stats.compute_ns, 0U);
+  }
+
   // Sparse sums in steps are those of the portable backend alone.
   static FfnPath PathOf(Execution execution) {
     if (execution == Execution::kDense) return FfnPath::kDense;

@@ -92,7 +92,7 @@ TEST_P(OracleConformanceTest, MatchesOracleInEachForm) {
   for (SparseForm form : TestBackend().sparse_forms) {
     SCOPED_TRACE(testing::Message() << "form " << static_cast<int>(form));
     const Bench bench = MakeBench({&layer, &poisoned}, max_tokens, form);
-    for (size_t tokens : {1, 1, 2, 8, 1, 9, 32, 3, 17, 33, 64, 16, 1}) {
+    for (size_t tokens : {1, 1, 2, 8, 1, 9, 32, 3, 17, 33, 64, 16, 41, 1}) {
       if (tokens > max_tokens) continue;
       SCOPED_TRACE(testing::Message() << tokens << " tokens");
       const FfnResult result =

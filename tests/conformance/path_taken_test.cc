@@ -1,5 +1,5 @@
-// Which path runs: the fused kernels for small batches, and what the measured
-// times make of it.
+// Which path runs: the fused kernels, in passes where there are many tokens,
+// and what the measured times make of it.
 #include <gtest/gtest.h>
 
 #include <cstddef>
@@ -19,31 +19,50 @@ namespace {
 // Gate and up in one kernel: where that were not taken, only the clock would
 // tell.
 TEST_F(ConformanceTest, BatchesRunFused) {
-  if (!TestBackend().pairs_independent) {
+  if (!TestBackend().fuses_batches) {
     GTEST_SKIP() << "no fused kernels for batches here";
   }
   constexpr size_t kTokens = 66;
-  // Where there is more than one.
+  // Those of each pass; none where all run at once.
   const std::map<size_t, std::vector<uint32_t>> pass_tokens = {
-      {3, {}},  {8, {}},       {9, {}},        {16, {}},         {17, {}},
-      {32, {}}, {33, {32, 1}}, {64, {32, 32}}, {66, {32, 32, 2}}};
+      {3, {}},        {8, {}},          {9, {}},       {16, {}},
+      {17, {}},       {32, {}},         {33, {32, 1}}, {41, {32, 9}},
+      {64, {32, 32}}, {66, {32, 32, 2}}};
   for (const auto& [hidden, intermediate] :
        {std::pair<size_t, size_t>{4096, 11008}, {5120, 13824}, {1536, 3840}}) {
     const TestLayer layer(
         {hidden, intermediate, DataType::kBFloat16, Activation::kRelu, 0, 0.1},
         kTokens, seed_);
-    const Bench bench = MakeBench({&layer}, kTokens, SparseForm::kFused);
-    for (const auto& [tokens, passes] : pass_tokens) {
-      SCOPED_TRACE(testing::Message() << tokens << " tokens of " << hidden);
-      const FfnResult result =
-          Run(*bench.lane, 0, layer.hidden_states, tokens, Execution::kSparse);
-      EXPECT_EQ(result.stats.path, FfnPath::kFused);
-      std::vector<uint32_t> ran;
-      for (const FfnPass& pass : result.stats.passes) {
-        ran.push_back(pass.tokens);
+    for (SparseForm form : {SparseForm::kFused, SparseForm::kFusedPortable}) {
+      const Bench bench = MakeBench({&layer}, kTokens, form);
+      for (const auto& [tokens, passes] : pass_tokens) {
+        SCOPED_TRACE(testing::Message() << tokens << " tokens of " << hidden
+                                        << ", form " << static_cast<int>(form));
+        const FfnResult result = Run(*bench.lane, 0, layer.hidden_states,
+                                     tokens, Execution::kSparse);
+        EXPECT_EQ(result.stats.path, FfnPath::kFused);
+        EXPECT_EQ(PassTokens(result.stats), passes);
       }
-      EXPECT_EQ(ran, passes);
     }
+  }
+}
+
+// Steps take several times as long as passes: no batch is timed in them.
+TEST_F(ConformanceTest, PassesAreNotTimed) {
+  if (!TestBackend().fuses_batches) {
+    GTEST_SKIP() << "no fused kernels for batches here";
+  }
+  constexpr size_t kTokens = 40;
+  const TestLayer layer(
+      {256, 600, DataType::kBFloat16, Activation::kRelu, 0, 0.3}, kTokens,
+      seed_);
+  const Bench bench = MakeBench({&layer}, kTokens);
+  // One of 16 batches is timed.
+  for (int i = 0; i < 32; ++i) {
+    const FfnResult result =
+        Run(*bench.lane, 0, layer.hidden_states, kTokens, Execution::kSparse);
+    EXPECT_EQ(result.stats.path, FfnPath::kFused) << i;
+    EXPECT_EQ(PassTokens(result.stats), (std::vector<uint32_t>{32, 8})) << i;
   }
 }
 

@@ -61,7 +61,7 @@ TEST_F(ConformanceTest, FusedRepeatsBitForBit) {
 }
 
 TEST_F(ConformanceTest, FusedPairGivesWhatEachTokenGetsAlone) {
-  if (!TestBackend().pairs_independent) {
+  if (!TestBackend().fuses_batches) {
     GTEST_SKIP() << "no fused kernel for two tokens here";
   }
   // Rows that are whole segments of 32 packs, and others.

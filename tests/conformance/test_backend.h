@@ -21,8 +21,9 @@ struct TestBackendTraits {
   // Whether the bits of a token depend on its hidden states and the weights
   // alone.
   bool independent_of_batch;
-  // Whether that is so of two tokens in fused form.
-  bool pairs_independent;
+  // Whether sparse batches of several tokens run fused, those of two so that
+  // the bits of each depend on nothing else.
+  bool fuses_batches;
   // Ways to run sparse batches, beside the backend's own choice.
   std::vector<SparseForm> sparse_forms;
 };

@@ -1,7 +1,5 @@
 #include "tests/conformance/test_layer.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -173,24 +171,6 @@ uint32_t UnionOf(const OracleResult& expected, size_t first, size_t tokens) {
     count += active ? 1 : 0;
   }
   return count;
-}
-
-void ExpectUnion(const FfnStats& stats, const OracleResult& expected,
-                 size_t tokens) {
-  if (stats.passes.empty()) {
-    EXPECT_EQ(stats.union_active_neurons, UnionOf(expected, 0, tokens));
-    return;
-  }
-  size_t first = 0;
-  uint32_t most = 0;
-  for (const FfnPass& pass : stats.passes) {
-    ASSERT_LE(first + pass.tokens, tokens);
-    EXPECT_EQ(pass.union_active_neurons, UnionOf(expected, first, pass.tokens));
-    most = std::max(most, pass.union_active_neurons);
-    first += pass.tokens;
-  }
-  EXPECT_EQ(first, tokens);
-  EXPECT_EQ(stats.union_active_neurons, most);
 }
 
 }  // namespace sparse_ffn

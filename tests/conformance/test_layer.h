@@ -71,11 +71,6 @@ struct TestLayer {
 // Neurons active for at least one of `tokens` tokens, from `first` on.
 uint32_t UnionOf(const OracleResult& expected, size_t first, size_t tokens);
 
-// Expects what the stats of a batch of the first `tokens` tell of the union,
-// and of passes, where it ran in passes.
-void ExpectUnion(const FfnStats& stats, const OracleResult& expected,
-                 size_t tokens);
-
 }  // namespace sparse_ffn
 
 #endif  // SPARSE_FFN_TESTS_CONFORMANCE_TEST_LAYER_H_

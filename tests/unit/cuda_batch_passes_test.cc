@@ -23,6 +23,14 @@ std::vector<std::pair<uint32_t, uint32_t>> PassesOf(const FfnStats& stats) {
   return passes;
 }
 
+TEST(CounterStrideTest, IsWholePacks) {
+  for (size_t tokens = 1; tokens <= 40; ++tokens) {
+    EXPECT_GE(CounterStride(tokens), 1 + tokens);
+    EXPECT_LT(CounterStride(tokens), 1 + tokens + 4);
+    EXPECT_EQ(CounterStride(tokens) % 4, 0U);
+  }
+}
+
 TEST(BatchPassesTest, DivideAllTokens) {
   const BatchPasses passes(100, 32);
   for (size_t tokens = 1; tokens <= 100; ++tokens) {
@@ -35,9 +43,8 @@ TEST(BatchPassesTest, DivideAllTokens) {
       EXPECT_GE(passes.FirstCounter(i), counters);
       EXPECT_EQ(passes.FirstCounter(i) % 4, 0U);
       first += passes.Tokens(i, tokens);
-      // Each token's and the union's, which may be copied in packs of 4.
       counters =
-          passes.FirstCounter(i) + (1 + passes.Tokens(i, tokens) + 3) / 4 * 4;
+          passes.FirstCounter(i) + CounterStride(passes.Tokens(i, tokens));
       EXPECT_GE(passes.FirstCounter(i + 1), counters);
     }
     EXPECT_EQ(first, tokens);

@@ -121,6 +121,19 @@ TEST(MeasurePathsTest, MeasuresEachPathAtThreeDensities) {
       << "goes from layer to layer";
 }
 
+TEST(MeasurePathsTest, LeavesOutTheStepsOfBatchesThatRunInPasses) {
+  FakeDevice device;
+  MeasurePlan plan = PlanOf(device, 64);
+  plan.fused = [](size_t tokens) { return tokens > 8; };
+  const auto costs = MeasurePaths(plan, device.time(), [] {});
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  EXPECT_THAT(TokensOf(*costs, FfnPath::kSparse),
+              ElementsAre(1, 2, 3, 4, 8, 16, 32));
+  EXPECT_THAT(TokensOf(*costs, FfnPath::kFused), ElementsAre(16, 32, 33, 64));
+  EXPECT_THAT(TokensOf(*costs, FfnPath::kDense),
+              ElementsAre(1, 2, 3, 4, 8, 16, 32, 33, 64));
+}
+
 TEST(MeasurePathsTest, FindsTheThresholdAtAnyScaleOfTheScores) {
   for (double scale : {1e-20, 1e-3, 1.0, 1e20}) {
     FakeDevice device;

@@ -53,5 +53,24 @@ TEST(UnionDensityTest, ExpectsOfALargerBatchWhatASmallerOneHad) {
   EXPECT_EQ(density.Expected(4), 0.3F) << "the first of its size counts whole";
 }
 
+// Else a layer whose batch ran dense once would never run in passes again.
+TEST(UnionDensityTest, ExpectsOfAPassWhatPassesHad) {
+  UnionDensity density;
+  density.Update(64, 0.35F);
+  EXPECT_EQ(density.ExpectedOfPass(64, 32), 0) << "hope";
+  density.Update(32, 0.22F);
+  density.Update(64, 0.35F);
+  EXPECT_EQ(density.ExpectedOfPass(64, 32), 0.22F);
+  EXPECT_EQ(density.Expected(64), 0.35F);
+  EXPECT_EQ(density.ExpectedOfPass(20, 32), density.Expected(20));
+}
+
+TEST(UnionDensityTest, ExpectsOfAPassNoMoreThanOfTheBatch) {
+  UnionDensity density;
+  density.Update(32, 0.5F);
+  density.Update(64, 0.1F);
+  EXPECT_EQ(density.ExpectedOfPass(64, 32), 0.1F);
+}
+
 }  // namespace
 }  // namespace sparse_ffn::cuda
