@@ -267,7 +267,10 @@ void Metrics::SetRequestsInFlightSource(std::function<size_t()> source) {
 
 absl::StatusOr<int> Metrics::Expose(const std::string& address) {
   try {
-    exposer_ = std::make_unique<prometheus::Exposer>(address);
+    // Its defaults are two threads, and 30 s for a client that says nothing.
+    exposer_ = std::make_unique<prometheus::Exposer>(
+        std::vector<std::string>{"listening_ports", address, "num_threads", "8",
+                                 "request_timeout_ms", "2000"});
     exposer_->RegisterCollectable(registry_);
     exposer_->RegisterCollectable(sampled_);
     const std::vector<int> ports = exposer_->GetListeningPorts();

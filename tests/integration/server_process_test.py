@@ -226,6 +226,16 @@ class ServerProcessTest(unittest.TestCase):
         self.assertGreater(series["process_resident_memory_bytes"], 0)
         self.assertEqual(server.stop(), 0)
 
+    def test_metrics_outlast_clients_that_say_nothing(self):
+        server = self.start()
+        host, port = re.search(r"//([^:/]+):(\d+)/",
+                               server.field("url")).groups()
+        for _ in range(17):
+            idle = socket.create_connection((host, int(port)))
+            self.addCleanup(idle.close)
+        self.assertIn("sparse_ffn_weights_bytes", server.metrics())
+        self.assertEqual(server.stop(), 0)
+
     def test_busy_ports(self):
         server = self.start()
         address = server.field("address")
