@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/service/model_info_call.h"
 #include "server/service/stream_call.h"
 #include "server/service/unary_call.h"
@@ -86,10 +87,12 @@ absl::Status FfnService::Submit(const v1::ForwardRequest& request,
   return status;
 }
 
-absl::Status FfnService::SubmitUnreadable() {
+absl::Status FfnService::SubmitUnreadable(size_t bytes) {
   requests_in_flight_.fetch_add(1, std::memory_order_relaxed);
   absl::Status status = absl::InvalidArgumentError(
-      "the message cannot be parsed; expected a sparse_ffn.v1.ForwardRequest");
+      absl::StrCat("the message cannot be parsed; expected a "
+                   "sparse_ffn.v1.ForwardRequest, got ",
+                   bytes, " bytes that are none"));
   RecordRejected(status.code(), /*taken=*/false);
   return status;
 }

@@ -75,9 +75,9 @@ class FfnService {
   // taken.
   absl::Status Submit(const v1::ForwardRequest& request, FfnTask* task);
 
-  // In place of Submit for a message that is no request: counts it as Submit
-  // does and returns INVALID_ARGUMENT.
-  absl::Status SubmitUnreadable();
+  // In place of Submit for a message of so many bytes that is no request:
+  // counts it as Submit does and returns INVALID_ARGUMENT.
+  absl::Status SubmitUnreadable(size_t bytes);
 
   // Once for each Submit, when its reply was handed over. `taken` says whether
   // Submit returned OK, so that what went wrong later is counted here.

@@ -108,8 +108,9 @@ void StreamCall::Take(Item* item, bool parsed) {
   uses_.Add();  // The item's, until Reply.
   item->started = std::chrono::steady_clock::now();
   item->deadline = deadline_;
-  const absl::Status status = parsed ? service_->Submit(item->request, item)
-                                     : service_->SubmitUnreadable();
+  const absl::Status status =
+      parsed ? service_->Submit(item->request, item)
+             : service_->SubmitUnreadable(item->counted_bytes);
   if (status.ok()) return;
   SetErrorReply(status, parsed ? item->request.request_id() : 0, &item->reply);
   Reply(item, status.code(), /*taken=*/false);

@@ -185,6 +185,8 @@ TEST_P(ServiceTest, StreamOutlivesWhatIsNoRequest) {
     EXPECT_EQ(reply.request_id(), 0);
     EXPECT_EQ(reply.status_code(), grpc::StatusCode::INVALID_ARGUMENT);
     EXPECT_THAT(reply.status_message(), HasSubstr("ForwardRequest"));
+    EXPECT_THAT(reply.status_message(),
+                HasSubstr("got " + std::to_string(bad.size()) + " bytes"));
     stream.Send(bytes);
     ASSERT_TRUE(reply.ParseFromString(stream.Next()));
     ExpectReply(good, reply);
