@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr uint64_t kFormat = 6;
+constexpr uint64_t kFormat = 7;
 constexpr size_t kMaxFileBytes = 1 << 20;
 constexpr JsonLimits kLimits = {4, 1 << 10};
 constexpr size_t kMaxCosts = 1000;

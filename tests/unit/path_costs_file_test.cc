@@ -98,8 +98,8 @@ TEST_F(PathCostsFileTest, WhatWasMeasuredForSomethingElseIsNamed) {
     const char* message;
   };
   const Other all[] = {
-      {R"("format": 6)", R"("format": 1)",
-       R"("format": expected 6, found 1; remove the file)"},
+      {R"("format": 7)", R"("format": 1)",
+       R"("format": expected 7, found 1; remove the file)"},
       {SPARSE_FFN_VERSION, "0.0.0", R"(, found "0.0.0"; remove)"},
       {R"("gpu")", R"("gpu2")",
        R"("device_name": expected "gpu", found "gpu2")"},
@@ -171,7 +171,7 @@ TEST_F(PathCostsFileTest, TextThatIsNoSuchFileIsRefused) {
   }
   EXPECT_THAT(MessageFor("[]"), EndsWith("expected an object, found an array"));
   EXPECT_THAT(MessageFor("7"), EndsWith("expected an object, found 7"));
-  EXPECT_THAT(MessageFor("{}"), HasSubstr("\"format\": expected 6, found no"));
+  EXPECT_THAT(MessageFor("{}"), HasSubstr("\"format\": expected 7, found no"));
   const std::string whole = With("gpu", "gpu");
   for (size_t size = 0; size + 2 < whole.size(); ++size) {
     ASSERT_NE(MessageFor(whole.substr(0, size)), "") << size;
