@@ -134,10 +134,12 @@ load() {
     "$(json_number "$json" activation_sparsity | awk '{ print 100 * $1 }')"
 }
 
-# The first number named KEY in a JSON file of one value a line.
+# json_number FILE KEY [OBJECT]: the first number named KEY, from OBJECT on, in a
+# JSON file of one value a line.
 json_number() {
-  awk -v key="\"$2\":" \
-    '$1 == key { sub(/,$/, "", $2); print $2; exit }' "$1"
+  awk -v key="\"$2\":" -v object="${3:+\"$3\":}" \
+    'object == "" || $1 == object { found = 1 }
+     found && $1 == key { sub(/,$/, "", $2); print $2; exit }' "$1"
 }
 
 echo "-- packages"
@@ -175,9 +177,11 @@ load "1 client, 1 token, dense" --execution dense
 load "1 client, 1 token, auto" --execution auto
 load "4 clients, 1 token, auto" --clients 4
 load "1 client, 16 tokens, auto" --tokens 16
-load "1 client, all layers in turn" --decode
+load "1 client, 1 token, decode" --decode
 echo
-echo "p50, p99: round trip of one layer; compute: mean from a batch's start to its result"
+echo "p50, p99: round trip of one layer; compute: mean from a batch's start to its result;"
+echo "decode: the layers of a token one after the other, all $layers in a median of" \
+  "$(json_number "$work/1-client--1-token--decode.json" p50 token_latency_us) us"
 
 echo
 echo "metrics: http://127.0.0.1:$metrics_port/metrics, for example"
