@@ -21,7 +21,7 @@ constexpr bool UsesBatchForm(size_t tokens, size_t hidden_size) {
   return tokens > 2 && tokens <= kMaxBatchFormTokens && hidden_size % 8 == 0;
 }
 
-constexpr float kNever = -1.0F;  // At no density.
+inline constexpr float kNever = -1.0F;  // At no density.
 
 // Share of neurons up to which the sparse steps are taken for the faster path
 // where nothing was measured. The limits are near where the two take the same
