@@ -180,8 +180,9 @@ load "1 client, 16 tokens, auto" --tokens 16
 load "1 client, 1 token, decode" --decode
 echo
 echo "p50, p99: round trip of one layer; compute: mean from a batch's start to its result;"
-echo "decode: the layers of a token one after the other, all $layers in a median of" \
-  "$(json_number "$work/1-client--1-token--decode.json" p50 token_latency_us) us"
+printf 'decode: all %s layers of a token, one after the other, take %.0f us (p50)\n' \
+  "$layers" \
+  "$(json_number "$work/1-client--1-token--decode.json" p50 token_latency_us)"
 
 echo
 echo "metrics: http://127.0.0.1:$metrics_port/metrics, for example"
