@@ -65,7 +65,7 @@ class CudaBackend : public FfnBackend {
   float SparseUpTo(size_t tokens) const override {
     if (model_.config.deterministic) return 1;
     return cuda::SparseUpTo(tokens, model_.config.hidden_size,
-                            CudaLane::MayFuse(model_, tokens, /*timed=*/false),
+                            CudaLane::MayFuse(model_, tokens),
                             model_.path_costs);
   }
 

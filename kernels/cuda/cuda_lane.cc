@@ -91,8 +91,7 @@ void CudaLane::RecordGraphs() {
   const auto most = static_cast<int>(
       std::min(model_.config.max_batch_tokens, CudaSteps::PassTokens(model_)));
   for (int tokens = 1; tokens <= most; ++tokens) {
-    if (!MayFuse(model_, tokens, /*timed=*/false) ||
-        !steps_->FusesAllSteps(tokens)) {
+    if (!MayFuse(model_, tokens) || !steps_->FusesAllSteps(tokens)) {
       return;
     }
     for (const auto& [number, layer] : model_.layers) {
@@ -106,16 +105,13 @@ void CudaLane::RecordGraphs() {
   }
 }
 
-bool CudaLane::MayFuse(const CudaModel& model, size_t tokens, bool timed) {
+bool CudaLane::MayFuse(const CudaModel& model, size_t tokens) {
   const auto count =
       static_cast<int>(std::min(tokens, CudaSteps::PassTokens(model)));
   const bool bulk = CudaSteps::UsesFusedBulk(model, count);
   const bool takes =
       count == 1 || bulk || CudaSteps::TakesFusedBatch(model, count);
-  // The steps take several times as long as passes.
-  const bool in_passes = tokens > CudaSteps::PassTokens(model);
-  return UsesFused(model.sparse_form, takes, /*fast=*/bulk || count > 1,
-                   timed && !in_passes);
+  return UsesFused(model.sparse_form, takes, /*fast=*/bulk || count > 1);
 }
 
 Matrix CudaLane::input(size_t tokens) {
@@ -136,20 +132,24 @@ absl::StatusOr<FfnResult> CudaLane::Run(int layer, size_t tokens,
                      ", got ", tokens));
   }
   const CudaLayer& weights = found->second;
-  timed_ = IsTimed(batches_++);
+  const uint64_t index = batches_++;
+  timed_ = IsTimed(index);
   announces_ = false;
   launched_ahead_ = false;
   // Neither estimates nor measured times decide there.
   if (model_.config.deterministic && execution == Execution::kAuto) {
     execution = Execution::kSparse;
   }
-  const bool fused = MayFuse(model_, tokens, timed_);
+  const bool fused = MayFuse(model_, tokens);
   const size_t pass_tokens = CudaSteps::PassTokens(model_);
   const float expected =
       fused ? weights.union_density.ExpectedOfPass(tokens, pass_tokens)
             : weights.union_density.Expected(tokens);
-  const FfnPath path = ChoosePath(execution, tokens, model_.config.hidden_size,
-                                  expected, fused, model_.path_costs);
+  FfnPath path = ChoosePath(execution, tokens, model_.config.hidden_size,
+                            expected, fused, model_.path_costs);
+  if (path == FfnPath::kFused && StepsInstead(index, tokens)) {
+    path = FfnPath::kSparse;
+  }
   absl::Status status = ToStatus(cudaSetDevice(model_.device), "cudaSetDevice");
   if (status.ok()) status = Compute(weights, {layer, tokens}, path);
   if (!status.ok()) {
@@ -204,7 +204,8 @@ absl::StatusOr<bool> CudaLane::AwaitAhead(const Ahead& ahead) {
 absl::Status CudaLane::LaunchAhead() {
   const std::optional<BatchForecast::Batch> next = forecast_.Next();
   if (!next.has_value() || model_.config.launch_ahead_us == 0 ||
-      model_.lanes != 1 || !MayFuse(model_, next->second, IsTimed(batches_))) {
+      model_.lanes != 1 || !MayFuse(model_, next->second) ||
+      StepsInstead(batches_, next->second)) {
     return absl::OkStatus();
   }
   constexpr int kFirst = 2;

@@ -28,9 +28,8 @@ class CudaLane : public FfnLane {
   // `model` must outlive the lane.
   static absl::StatusOr<std::unique_ptr<FfnLane>> New(const CudaModel& model);
 
-  // Whether a batch of `tokens` that need not be dense may run fused. `timed`:
-  // its steps are to be timed.
-  static bool MayFuse(const CudaModel& model, size_t tokens, bool timed);
+  // Whether a batch of `tokens` that need not be dense may run fused.
+  static bool MayFuse(const CudaModel& model, size_t tokens);
 
   Matrix input(size_t tokens) override;
   absl::StatusOr<FfnResult> Run(int layer, size_t tokens,
@@ -60,6 +59,13 @@ class CudaLane : public FfnLane {
   // Whether batch number `index` of the lane is timed.
   bool IsTimed(uint64_t index) const {
     return !model_.config.deterministic && index % kTimedEvery == 0;
+  }
+  // Whether that one, of `tokens`, runs in steps where it would run fused,
+  // which has none to time. Not instead of passes: it would take several times
+  // as long.
+  bool StepsInstead(uint64_t index, size_t tokens) const {
+    return IsTimed(index) && model_.sparse_form == SparseForm::kAuto &&
+           tokens <= CudaSteps::PassTokens(model_);
   }
   // The batch at hand, until its result is in host memory.
   absl::Status Compute(const CudaLayer& layer, BatchForecast::Batch batch,

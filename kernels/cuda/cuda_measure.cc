@@ -128,7 +128,7 @@ absl::StatusOr<std::vector<PathCost>> MeasureCudaPaths(
   plan.hidden_size = model.config.hidden_size;
   plan.max_batch_tokens = model.config.max_batch_tokens;
   plan.fused = [&model](size_t tokens) {
-    return CudaLane::MayFuse(model, tokens, /*timed=*/false);
+    return CudaLane::MayFuse(model, tokens);
   };
   plan.seconds = seconds;
   return MeasurePaths(

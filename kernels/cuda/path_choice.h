@@ -40,12 +40,11 @@ constexpr float MaxFusedDensity(size_t tokens) {
   return tokens <= 16 ? 1.0F : 0.9F;
 }
 
-// Whether a batch that need not be dense runs fused. `takes`: there is a fused
-// form for its size. `fast`: it is faster than the steps. `timed`: the steps
-// are to be timed.
-constexpr bool UsesFused(SparseForm form, bool takes, bool fast, bool timed) {
+// Whether a batch that need not be dense may run fused. `takes`: there is a
+// fused form for its size. `fast`: it is faster than the steps.
+constexpr bool UsesFused(SparseForm form, bool takes, bool fast) {
   if (!takes || form == SparseForm::kSteps) return false;
-  return form != SparseForm::kAuto || (fast && !timed);
+  return form != SparseForm::kAuto || fast;
 }
 
 // The path with the least time to expect from `costs`.

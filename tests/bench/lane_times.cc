@@ -112,7 +112,7 @@ absl::StatusOr<std::vector<FirstCall>> TimeFirstCalls(TimedModel* model,
     if (!options.HasPath(path.name)) continue;
     model->cuda_model().sparse_form = path.form;
     if (path.form == SparseForm::kFused &&
-        !cuda::CudaLane::MayFuse(model->cuda_model(), tokens, false)) {
+        !cuda::CudaLane::MayFuse(model->cuda_model(), tokens)) {
       continue;
     }
     auto lane = PreparedLane(model, tokens);

@@ -47,6 +47,35 @@ TEST_F(ConformanceTest, BatchesRunFused) {
   }
 }
 
+// Also where dense would be faster than the steps: what is timed stands for
+// what is fused.
+TEST_F(ConformanceTest, OneFusedBatchIn16RunsInSteps) {
+  if (!TestBackend().fuses_batches) {
+    GTEST_SKIP() << "no fused kernels for batches here";
+  }
+  const TestLayer layer(
+      {256, 600, DataType::kBFloat16, Activation::kRelu, 0, 0.3}, 32, seed_);
+  const Bench bench = MakeBench({&layer}, 32);
+  std::vector<PathCost> costs;
+  for (size_t tokens : {1, 32}) {
+    costs.push_back({FfnPath::kFused, tokens, 0, 1});
+    costs.push_back({FfnPath::kDense, tokens, 0, 10});
+    costs.push_back({FfnPath::kSparse, tokens, 0, 100});
+  }
+  ASSERT_TRUE(bench.backend->SetPathCosts(costs).ok());
+  for (size_t tokens : {1, 2, 20}) {
+    std::map<FfnPath, int> batches;
+    for (int i = 0; i < 32; ++i) {
+      const FfnResult result =
+          Run(*bench.lane, 0, layer.hidden_states, tokens, Execution::kAuto);
+      ++batches[result.stats.path];
+      EXPECT_EQ(result.stats.up_ns != 0, result.stats.path == FfnPath::kSparse);
+    }
+    EXPECT_EQ(batches[FfnPath::kSparse], 2) << tokens;
+    EXPECT_EQ(batches[FfnPath::kFused], 30) << tokens;
+  }
+}
+
 // Steps take several times as long as passes: no batch is timed in them.
 TEST_F(ConformanceTest, PassesAreNotTimed) {
   if (!TestBackend().fuses_batches) {

@@ -40,20 +40,17 @@ TEST(CudaPathChoiceTest, UnalignedRowsHaveNoBatchForm) {
 }
 
 TEST(CudaPathChoiceTest, FusedWhereThatIsFast) {
-  EXPECT_TRUE(UsesFused(SparseForm::kAuto, true, true, false));
-  EXPECT_FALSE(UsesFused(SparseForm::kAuto, true, false, false));
-  EXPECT_FALSE(UsesFused(SparseForm::kAuto, true, true, true));
-  EXPECT_FALSE(UsesFused(SparseForm::kAuto, false, true, false));
+  EXPECT_TRUE(UsesFused(SparseForm::kAuto, true, true));
+  EXPECT_FALSE(UsesFused(SparseForm::kAuto, true, false));
+  EXPECT_FALSE(UsesFused(SparseForm::kAuto, false, true));
 }
 
 TEST(CudaPathChoiceTest, ForcedFormWins) {
   for (bool fast : {false, true}) {
-    for (bool timed : {false, true}) {
-      EXPECT_FALSE(UsesFused(SparseForm::kSteps, true, fast, timed));
-      EXPECT_TRUE(UsesFused(SparseForm::kFused, true, fast, timed));
-      EXPECT_TRUE(UsesFused(SparseForm::kFusedPortable, true, fast, timed));
-      EXPECT_FALSE(UsesFused(SparseForm::kFused, false, fast, timed));
-    }
+    EXPECT_FALSE(UsesFused(SparseForm::kSteps, true, fast));
+    EXPECT_TRUE(UsesFused(SparseForm::kFused, true, fast));
+    EXPECT_TRUE(UsesFused(SparseForm::kFusedPortable, true, fast));
+    EXPECT_FALSE(UsesFused(SparseForm::kFused, false, fast));
   }
 }
 
