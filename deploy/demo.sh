@@ -118,12 +118,15 @@ start_server() {
   sed -n '/msg="backend chosen"/s/.* why=/   why this backend: /p' "$server_log"
 }
 
-# load NAME OPTIONS...: one load, its whole report in NAME.txt, a row of the
-# table from its JSON.
+# The JSON report of the load NAME.
+report() { echo "$work/${1//[^a-z0-9]/-}.json"; }
+
+# load NAME OPTIONS...: one load, its report as text beside that as JSON, of
+# which it prints a row of the table.
 load() {
   local name=$1 json
   shift
-  json=$work/${name//[^a-z0-9]/-}.json
+  json=$(report "$name")
   "$bin/sparse-ffn-load" --target "$target" --mode stream --warmup 0.5 \
     --duration "$seconds" --json "$json" "$@" >"${json%.json}.txt" 2>&1 \
     </dev/null || fail "load '$name' failed" "${json%.json}.txt"
@@ -177,12 +180,12 @@ load "1 client, 1 token, dense" --execution dense
 load "1 client, 1 token, auto" --execution auto
 load "4 clients, 1 token, auto" --clients 4
 load "1 client, 16 tokens, auto" --tokens 16
-load "1 client, 1 token, decode" --decode
+decode="1 client, 1 token, decode"
+load "$decode" --decode
 echo
 echo "p50, p99: round trip of one layer; compute: mean from a batch's start to its result;"
 printf 'decode: all %s layers of a token, one after the other, take %.0f us (p50)\n' \
-  "$layers" \
-  "$(json_number "$work/1-client--1-token--decode.json" p50 token_latency_us)"
+  "$layers" "$(json_number "$(report "$decode")" p50 token_latency_us)"
 
 echo
 echo "metrics: http://127.0.0.1:$metrics_port/metrics, for example"

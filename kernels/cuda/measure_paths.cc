@@ -90,13 +90,13 @@ absl::StatusOr<float> Measuring::FindThreshold(size_t tokens, float density) {
 }
 
 std::vector<Case> Measuring::Cases(size_t tokens, float half_threshold) const {
+  const bool fused = plan_.fused(tokens);
+  // Passes leave no batch to the steps.
+  const bool steps = !fused || tokens <= kMaxBatchFormTokens;
   std::vector<Case> cases = {{FfnPath::kDense, 0}};
-  for (FfnPath path : {FfnPath::kSparse, FfnPath::kFused}) {
-    const bool fused = plan_.fused(tokens);
-    if (path == FfnPath::kFused && !fused) continue;
-    // Passes leave no batch to the steps.
-    const bool in_passes = fused && tokens > kMaxBatchFormTokens;
-    if (path == FfnPath::kSparse && in_passes) continue;
+  for (auto [path, taken] : {std::pair(FfnPath::kSparse, steps),
+                             std::pair(FfnPath::kFused, fused)}) {
+    if (!taken) continue;
     for (float threshold : {kNone, half_threshold, 0.0F}) {
       cases.push_back({path, threshold});
     }
