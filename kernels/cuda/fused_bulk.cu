@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(Form<kTokens, kPacks, kAhead>::kThreads,
   const int gate_warp = warp - kFirstGateWarp;
   const int rows = BlockRows(p);
   FirstRows<kTokens, kAhead> first_rows;
-  HiddenStates<kTokens, kPacks, kAhead> hidden;
+  HiddenStates<kOrder, kTokens, kPacks, kAhead> hidden;
   // Made ahead there is time: its rows do not get in the way of the batch that
   // is at work.
   if constexpr (kAhead) AwaitPredecessor();

@@ -24,7 +24,7 @@ __device__ inline unsigned long long EnterLaunch(const FusedBulkParams& p) {
 
 // By the sum warps. Packs threadIdx + k * kSumThreads of the hidden states of
 // all tokens fall to a thread, for k < kTokens * kPacks.
-template <int kTokens, int kPacks, bool kAhead>
+template <DotOrder kOrder, int kTokens, int kPacks, bool kAhead>
 class HiddenStates {
   using Shared = Head<kTokens>;
   static constexpr int kThreadPacks = kTokens * kPacks;
@@ -40,8 +40,8 @@ class HiddenStates {
       packs_[k] = LoadIf<LoadFrom::kMemory>(At(k) < End(p), from + At(k));
     }
   }
-  // Then: passes them on and leaves them in `shared`. Sets head.left where the
-  // launch is left.
+  // Then: passes them on and leaves them in `shared`, as HiddenPack. Sets
+  // head.left where the launch is left.
   __device__ void Pass(const FusedBulkParams& p, Shared& head, uint4* shared) {
     if constexpr (kAhead) {
       if (threadIdx.x == 0) {
@@ -98,8 +98,8 @@ class HiddenStates {
 #pragma unroll
       for (int k = 0; k < kLoads; ++k) {
         if (At(first + k) >= End(p)) break;
-        shared[At(first + k)] = make_uint4(words[k][0].x, words[k][0].z,
-                                           words[k][1].x, words[k][1].z);
+        shared[At(first + k)] = HiddenPack<kOrder>(make_uint4(
+            words[k][0].x, words[k][0].z, words[k][1].x, words[k][1].z));
       }
     }
   }
@@ -140,7 +140,7 @@ class HiddenStates {
       const uint4& pack = packs_[k];
       Store(to + 2 * At(k), make_uint4(pack.x, tag, pack.y, tag));
       Store(to + 2 * At(k) + 1, make_uint4(pack.z, tag, pack.w, tag));
-      shared[At(k)] = pack;
+      shared[At(k)] = HiddenPack<kOrder>(pack);
     }
   }
   __device__ static void PassNone(const FusedBulkParams& p,

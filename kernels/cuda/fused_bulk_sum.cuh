@@ -41,11 +41,10 @@ __device__ void MultiplyUpRow(const DotOperands& in,
   constexpr int kWarpSegments = UpProducts<kTokens, kPacks>::kWarpSegments;
   const int share = threadIdx.x % kWarp / 4;
   const int warp = threadIdx.x / kWarp;
-  // Segments at once: of one token all; of two as many as registers hold, three
-  // where they divide the number.
-  constexpr int kGroup = kTokens == 1             ? kWarpSegments
-                         : kWarpSegments % 3 == 0 ? 3
-                                                  : 2;
+  // Segments at once: as many as registers hold. Of one token no more than
+  // leave some for a block of LaunchFusedSum: it waits beside a launch made
+  // ahead, and else begins a microsecond late.
+  constexpr int kGroup = kTokens == 1 || kWarpSegments % 3 == 0 ? 3 : 2;
 #pragma unroll
   for (int first = 0; first < kWarpSegments; first += kGroup) {
     float chunks[kGroup][kTokens];

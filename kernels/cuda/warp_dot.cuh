@@ -16,7 +16,7 @@ namespace sparse_ffn::cuda {
 // memory and as many packs long.
 struct DotOperands {
   const std::byte* row;
-  const std::byte* hidden_states;  // [tokens, packs]
+  const std::byte* hidden_states;  // [tokens, packs], of HiddenPack
   const std::byte* zero_pack;
   int packs;
 
@@ -29,6 +29,16 @@ struct DotOperands {
 template <DotOrder kOrder>
 constexpr int kSegmentPacks =
     kOrder == DotOrder::kInOrder ? kDotSweepPacks : kWarp;
+
+// A pack of the hidden states as it lies in shared memory, and back: in order
+// the words that go into one tensor-core product lie side by side, so that they
+// are loaded into registers side by side.
+template <DotOrder kOrder>
+__device__ uint4 HiddenPack(const uint4& pack) {
+  return kOrder == DotOrder::kInOrder
+             ? make_uint4(pack.x, pack.z, pack.y, pack.w)
+             : pack;
+}
 
 // Some packs of the row make the rows of one factor, and the same packs of a
 // token the columns of the other: so the diagonal holds the products that
@@ -92,7 +102,8 @@ struct WarpDot {
     const uint4 row = load(in.row + at * kPackBytes);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      const float2 both = MultiplyChunk<T>(row, load(in.Hidden(t, at)));
+      const float2 both = MultiplyChunk<T>(
+          row, HiddenPack<DotOrder::kInOrder>(load(in.Hidden(t, at))));
       products[t] = Diagonal(both.x, both.y);
     }
   }
