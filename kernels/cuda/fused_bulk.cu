@@ -31,8 +31,8 @@ namespace {
 // How blocks are made for so many tokens and rows of up to kPacks packs for
 // each sum thread. Two share a multiprocessor, beside those of LaunchFusedSum,
 // as long as there is little enough to hold and to multiply; else, and where a
-// launch is made ahead and so beside no other, one has it, with more warps.
-// The numbers of warps are those that were fastest on an H200.
+// launch is made ahead and so beside no other of these, one has it, with more
+// warps. The numbers of warps are those that were fastest on an H200.
 template <int kTokens, int kPacks, bool kAhead>
 struct Form {
   static constexpr bool kSmall = kTokens * kPacks <= 4;

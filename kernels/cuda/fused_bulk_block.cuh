@@ -6,10 +6,10 @@
 #include <cstddef>
 
 #include "kernels/cuda/bulk_copy.cuh"
+#include "kernels/cuda/fused_bulk_dot.cuh"
 #include "kernels/cuda/launch_fused.h"
 #include "kernels/cuda/named_barrier.cuh"
 #include "kernels/cuda/ring_place.cuh"
-#include "kernels/cuda/warp_dot.cuh"
 
 namespace sparse_ffn::cuda {
 
@@ -51,9 +51,9 @@ struct UpProducts {
   alignas(16) float of[kTokens][kDotShares][kSegments];
 };
 
-// Shared memory: this, then the hidden states, the list slots, the gate slots,
-// and as a batch two times kNeuronsAtOnce UpProducts, in turn. A list slot's
-// first row is one of gate_proj.
+// Shared memory: this, then the hidden states, PairWords of each pack, the list
+// slots, the gate slots, and as a batch two times kNeuronsAtOnce UpProducts, in
+// turn. A list slot's first row is one of gate_proj.
 template <int kTokens>
 struct Head {
   uint4 zero_pack;

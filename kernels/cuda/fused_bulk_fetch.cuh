@@ -3,7 +3,7 @@
 // come before for it, so that launches overlap from the first row on.
 //
 // What is passed on are words of 8 bytes, each whole or not there yet: 4 bytes
-// of hidden states and the tag of the launch.
+// of hidden states, PairWords of each pack, and the tag of the launch.
 #ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_FETCH_CUH_
 #define SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_FETCH_CUH_
 
@@ -40,8 +40,8 @@ class HiddenStates {
       packs_[k] = LoadIf<LoadFrom::kMemory>(At(k) < End(p), from + At(k));
     }
   }
-  // Then: passes them on and leaves them in `shared`, as HiddenPack. Sets
-  // head.left where the launch is left.
+  // Then: passes them on and leaves them in `shared`. Sets head.left where the
+  // launch is left.
   __device__ void Pass(const FusedBulkParams& p, Shared& head, uint4* shared) {
     if constexpr (kAhead) {
       if (threadIdx.x == 0) {
@@ -98,8 +98,8 @@ class HiddenStates {
 #pragma unroll
       for (int k = 0; k < kLoads; ++k) {
         if (At(first + k) >= End(p)) break;
-        shared[At(first + k)] = HiddenPack<kOrder>(make_uint4(
-            words[k][0].x, words[k][0].z, words[k][1].x, words[k][1].z));
+        shared[At(first + k)] = make_uint4(words[k][0].x, words[k][0].z,
+                                           words[k][1].x, words[k][1].z);
       }
     }
   }
@@ -137,10 +137,10 @@ class HiddenStates {
 #pragma unroll
     for (int k = 0; k < kThreadPacks; ++k) {
       if (At(k) >= End(p)) break;
-      const uint4& pack = packs_[k];
+      const uint4 pack = PairWords<kOrder>(packs_[k]);
       Store(to + 2 * At(k), make_uint4(pack.x, tag, pack.y, tag));
       Store(to + 2 * At(k) + 1, make_uint4(pack.z, tag, pack.w, tag));
-      shared[At(k)] = HiddenPack<kOrder>(pack);
+      shared[At(k)] = pack;
     }
   }
   __device__ static void PassNone(const FusedBulkParams& p,

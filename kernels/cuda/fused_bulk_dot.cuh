@@ -1,8 +1,8 @@
 // Dot products of a row of weights with the hidden states of a few tokens, by
 // one warp on the tensor cores. What a token gets does not depend, in any bit,
 // on which other tokens there are.
-#ifndef SPARSE_FFN_KERNELS_CUDA_WARP_DOT_CUH_
-#define SPARSE_FFN_KERNELS_CUDA_WARP_DOT_CUH_
+#ifndef SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_DOT_CUH_
+#define SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_DOT_CUH_
 
 #include <cstddef>
 
@@ -12,11 +12,21 @@
 
 namespace sparse_ffn::cuda {
 
+// Swaps words 1 and 2 of a pack of the hidden states: those of one product of
+// dot_order.cuh then lie side by side, and so in the registers that a load
+// fills. Twice, it is as before. In any other order a pack stays as it is.
+template <DotOrder kOrder>
+__device__ uint4 PairWords(const uint4& pack) {
+  return kOrder == DotOrder::kInOrder
+             ? make_uint4(pack.x, pack.z, pack.y, pack.w)
+             : pack;
+}
+
 // A row of weights and the same columns of the hidden states, all in shared
 // memory and as many packs long.
 struct DotOperands {
   const std::byte* row;
-  const std::byte* hidden_states;  // [tokens, packs], of HiddenPack
+  const std::byte* hidden_states;  // [tokens, packs], PairWords of each
   const std::byte* zero_pack;
   int packs;
 
@@ -29,16 +39,6 @@ struct DotOperands {
 template <DotOrder kOrder>
 constexpr int kSegmentPacks =
     kOrder == DotOrder::kInOrder ? kDotSweepPacks : kWarp;
-
-// A pack of the hidden states as it lies in shared memory, and back: in order
-// the words that go into one tensor-core product lie side by side, so that they
-// are loaded into registers side by side.
-template <DotOrder kOrder>
-__device__ uint4 HiddenPack(const uint4& pack) {
-  return kOrder == DotOrder::kInOrder
-             ? make_uint4(pack.x, pack.z, pack.y, pack.w)
-             : pack;
-}
 
 // Some packs of the row make the rows of one factor, and the same packs of a
 // token the columns of the other: so the diagonal holds the products that
@@ -88,10 +88,10 @@ struct WarpDot {
     return (lane & 7) | (lane & 8) << 1 | (lane & 16) >> 1;
   }
 
-  // The products of a segment's chunks for each token, in the lanes that are
-  // OnDiagonal: of share lane / 4. Chunk g is row g of one factor and column g
-  // of the other. The chunk of the last four lanes is of the next segment, and
-  // not used.
+  // With DotOrder::kInOrder: the products of a segment's chunks for each token,
+  // in the lanes that are OnDiagonal: of share lane / 4. Chunk g is row g of
+  // one factor and column g of the other. The chunk of the last four lanes is
+  // of the next segment, and not used.
   __device__ static void MultiplyChunks(const DotOperands& in, int segment,
                                         float (&products)[kTokens]) {
     const int at = segment * kDotSweepPacks + threadIdx.x % kWarp;
@@ -102,8 +102,8 @@ struct WarpDot {
     const uint4 row = load(in.row + at * kPackBytes);
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
-      const float2 both = MultiplyChunk<T>(
-          row, HiddenPack<DotOrder::kInOrder>(load(in.Hidden(t, at))));
+      const float2 both =
+          MultiplyChunk<T>(row, PairWords<kOrder>(load(in.Hidden(t, at))));
       products[t] = Diagonal(both.x, both.y);
     }
   }
@@ -152,4 +152,4 @@ __device__ void DotRow(const DotOperands& in, float (&dots)[kTokens]) {
 
 }  // namespace sparse_ffn::cuda
 
-#endif  // SPARSE_FFN_KERNELS_CUDA_WARP_DOT_CUH_
+#endif  // SPARSE_FFN_KERNELS_CUDA_FUSED_BULK_DOT_CUH_
