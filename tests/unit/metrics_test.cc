@@ -222,6 +222,22 @@ TEST_F(MetricsTest, CountsRequests) {
             1);
 }
 
+// A query names a bucket by the text of its bound: 0.94 would be written as
+// 0.9399999999999999.
+TEST_F(MetricsTest, WritesBoundsAsShortNumbers) {
+  const std::string text = metrics_.Text();
+  const std::string label = "le=\"";
+  int bounds = 0;
+  for (size_t at = text.find(label); at != std::string::npos;
+       at = text.find(label, at + 1)) {
+    const size_t begin = at + label.size();
+    const std::string bound = text.substr(begin, text.find('"', begin) - begin);
+    EXPECT_LE(bound.size(), 7) << bound;
+    ++bounds;
+  }
+  EXPECT_GT(bounds, 500);
+}
+
 TEST_F(MetricsTest, SamplesGaugesAndProcess) {
   EXPECT_EQ(Value(metrics_, "sparse_ffn_queued_tokens"), 0);
   metrics_.SetQueuedTokensSource([] { return size_t{17}; });
