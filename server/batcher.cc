@@ -72,12 +72,6 @@ struct Batcher::Lane {
   std::vector<FfnTask*> tasks;
   std::vector<uint64_t> queue_ns;
   FfnTask* dropped = nullptr;
-
-  void Drop(FfnTask* task, bool cancelled) {
-    task->was_cancelled_ = cancelled;
-    task->next_ = dropped;
-    dropped = task;
-  }
 };
 
 Batcher::Batcher(BatcherOptions options,
@@ -111,21 +105,34 @@ Batcher::~Batcher() {
 
 absl::Status Batcher::Submit(FfnTask* task) {
   const SteadyTime now = options_.now();
+  absl::Status admitted;
   bool wake = false;
+  FfnTask* dropped = nullptr;
   {
     MutexLock lock(&mutex_);
-    absl::Status admitted = Admit(*task, now);
-    if (!admitted.ok()) return admitted;
-    task->submitted_ = now;
-    task->next_ = nullptr;
-    *tail_ = task;
-    tail_ = &task->next_;
-    queued_tokens_.store(queued_tokens() + task->hidden_states.rows,
-                         std::memory_order_release);
-    wake = sleeping_ > 0;
+    admitted = Admit(*task, now);
+    if (absl::IsResourceExhausted(admitted) && now >= next_clear_) {
+      next_clear_ = now + kClearEvery;
+      dropped = ClearQueue(now);
+      admitted = Admit(*task, now);
+    }
+    if (admitted.ok()) {
+      task->submitted_ = now;
+      task->next_ = nullptr;
+      *tail_ = task;
+      tail_ = &task->next_;
+      queued_tokens_.store(queued_tokens() + task->hidden_states.rows,
+                           std::memory_order_release);
+      wake = sleeping_ > 0;
+    }
+    if (dropped != nullptr) ++running_;  // For WaitIdle.
   }
   if (wake) work_.NotifyOne();
-  return absl::OkStatus();
+  if (dropped != nullptr) {
+    FinishDropped(dropped);
+    EndRun();
+  }
+  return admitted;
 }
 
 absl::Status Batcher::Admit(const FfnTask& task, SteadyTime now) {
@@ -168,10 +175,14 @@ bool Batcher::WaitIdle(SteadyTime deadline) {
 void Batcher::RunLane(Lane* lane) {
   while (WaitForBatch(lane)) {
     RunBatch(lane);
-    MutexLock lock(&mutex_);
-    --running_;
-    if (running_ == 0 && head_ == nullptr) idle_.NotifyAll();
+    EndRun();
   }
+}
+
+void Batcher::EndRun() {
+  MutexLock lock(&mutex_);
+  --running_;
+  if (running_ == 0 && head_ == nullptr) idle_.NotifyAll();
 }
 
 // False when the batcher stops.
@@ -197,6 +208,26 @@ void Batcher::Spin() const {
   }
 }
 
+// Takes out the tasks that are late or cancelled, and returns them.
+FfnTask* Batcher::ClearQueue(SteadyTime now) {
+  FfnTask* dropped = nullptr;
+  size_t left = queued_tokens();
+  FfnTask** link = &head_;
+  while (*link != nullptr) {
+    FfnTask* task = *link;
+    if (!Late(*task, now) && !Cancelled(*task)) {
+      link = &task->next_;
+      continue;
+    }
+    *link = task->next_;
+    left -= task->hidden_states.rows;
+    Drop(task, now, &dropped);
+  }
+  tail_ = link;
+  queued_tokens_.store(left, std::memory_order_release);
+  return dropped;
+}
+
 void Batcher::CloseBatch(Lane* lane) {
   lane->tasks.clear();
   lane->tokens = 0;
@@ -206,9 +237,7 @@ void Batcher::CloseBatch(Lane* lane) {
   while (*link != nullptr && lane->tokens < options_.max_batch_tokens) {
     FfnTask* task = *link;
     const size_t rows = task->hidden_states.rows;
-    // A caller whose deadline passed cancels too: late comes first.
-    const bool late = Late(*task, lane->closed_at);
-    const bool drop = late || Cancelled(*task);
+    const bool drop = Late(*task, lane->closed_at) || Cancelled(*task);
     const bool first = lane->tasks.empty();
     const bool fits =
         first ||
@@ -221,7 +250,7 @@ void Batcher::CloseBatch(Lane* lane) {
     *link = task->next_;
     left -= rows;
     if (drop) {
-      lane->Drop(task, /*cancelled=*/!late);
+      Drop(task, lane->closed_at, &lane->dropped);
       continue;
     }
     lane->layer = task->layer;
@@ -249,7 +278,7 @@ void Batcher::RunBatch(Lane* lane) {
       FinishBatch(lane, result);
     }
   }
-  FinishDropped(lane);
+  FinishDropped(std::exchange(lane->dropped, nullptr));
 }
 
 // Looks at deadline and cancellation once more, task by task, right before the
@@ -259,9 +288,8 @@ void Batcher::GatherRows(Lane* lane, Matrix input) {
   size_t kept = 0;
   size_t row = 0;
   for (FfnTask* task : lane->tasks) {
-    const bool late = Late(*task, now);
-    if (late || Cancelled(*task)) {
-      lane->Drop(task, /*cancelled=*/!late);
+    if (Late(*task, now) || Cancelled(*task)) {
+      Drop(task, now, &lane->dropped);
       continue;
     }
     const ConstMatrix& rows = task->hidden_states;
@@ -307,13 +335,18 @@ void Batcher::DeliverResult(Lane* lane, const FfnResult& result) {
       BatchRecord{lane->layer, lane->tokens, result.stats, lane->queue_ns});
 }
 
-void Batcher::FinishDropped(Lane* lane) {
-  FfnTask* task = lane->dropped;
-  lane->dropped = nullptr;
-  while (task != nullptr) {
-    FfnTask* next = task->next_;
-    task->Done(task->was_cancelled_ ? CancelledStatus() : LateStatus());
-    task = next;
+void Batcher::Drop(FfnTask* task, SteadyTime now, FfnTask** dropped) {
+  // A caller whose deadline passed cancels too: late comes first.
+  task->was_cancelled_ = !Late(*task, now);
+  task->next_ = *dropped;
+  *dropped = task;
+}
+
+void Batcher::FinishDropped(FfnTask* dropped) {
+  while (dropped != nullptr) {
+    FfnTask* next = dropped->next_;
+    dropped->Done(dropped->was_cancelled_ ? CancelledStatus() : LateStatus());
+    dropped = next;
   }
 }
 

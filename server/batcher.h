@@ -44,8 +44,9 @@ class FfnTask {
  public:
   virtual ~FfnTask() = default;
 
-  // Called exactly once after a Submit that returned OK, by a lane's thread
-  // (by the destructor's, for tasks still queued then). The batcher does not
+  // Called exactly once after a Submit that returned OK, by a lane's thread, or
+  // where nobody waits for it any more by one that submits another task, or
+  // where it is still queued then by the destructor's. The batcher does not
   // touch the task after the call has begun, so Done may delete or resubmit it.
   // Must not block: the lane waits.
   virtual void Done(const absl::StatusOr<FfnTaskResult>& result) = 0;
@@ -97,6 +98,10 @@ struct BatcherOptions {
 // All public functions may be called by any thread.
 class Batcher {
  public:
+  // How often, at most, a full queue is gone through for tasks that nobody
+  // waits for any more. That takes microseconds.
+  static constexpr std::chrono::milliseconds kClearEvery{1};
+
   // Starts one thread a lane. At least one lane; all of the same backend.
   Batcher(BatcherOptions options, std::vector<std::unique_ptr<FfnLane>> lanes);
   // Waits for the batches that run; tasks still queued are Done with
@@ -112,7 +117,8 @@ class Batcher {
   //   UNAVAILABLE         draining, or the device failed
   //   DEADLINE_EXCEEDED, CANCELLED  already
   // Later, through Done: DEADLINE_EXCEEDED and CANCELLED (both are looked at
-  // when the batch closes and again just before its launch), INTERNAL for the
+  // when the batch closes, again just before its launch, and where the queue is
+  // full, so that those leave their places to others), INTERNAL for the
   // tasks of a batch on which the device failed and UNAVAILABLE for those
   // queued behind it.
   absl::Status Submit(FfnTask* task);
@@ -135,7 +141,9 @@ class Batcher {
 
   absl::Status Admit(const FfnTask& task, SteadyTime now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  FfnTask* ClearQueue(SteadyTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunLane(Lane* lane);
+  void EndRun();
   bool WaitForBatch(Lane* lane);
   void Spin() const;
   void CloseBatch(Lane* lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -143,7 +151,9 @@ class Batcher {
   void GatherRows(Lane* lane, Matrix input);
   void FinishBatch(Lane* lane, const absl::StatusOr<FfnResult>& result);
   void DeliverResult(Lane* lane, const FfnResult& result);
-  void FinishDropped(Lane* lane);
+  // Puts it on a list for FinishDropped().
+  static void Drop(FfnTask* task, SteadyTime now, FfnTask** dropped);
+  static void FinishDropped(FfnTask* dropped);
   void Fail(const absl::Status& status);
   FfnTask* TakeQueue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void DropAll(FfnTask* head, const absl::Status& status);
@@ -157,7 +167,9 @@ class Batcher {
   FfnTask* head_ ABSL_GUARDED_BY(mutex_) = nullptr;  // Oldest first.
   FfnTask** tail_ ABSL_GUARDED_BY(mutex_) = &head_;  // The last one's next_.
   size_t sleeping_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Batches, and Submits that finish other tasks.
   size_t running_ ABSL_GUARDED_BY(mutex_) = 0;
+  SteadyTime next_clear_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);

@@ -47,6 +47,7 @@ struct Model {
   std::deque<RandomTask*> queue;
   std::vector<FakeBatch> batches;
   std::vector<RandomTask*> running;
+  SteadyTime next_clear;
 
   size_t tokens() const {
     size_t sum = 0;
@@ -57,11 +58,36 @@ struct Model {
   absl::StatusCode Submit(RandomTask* task, SteadyTime now) {
     if (now >= task->deadline) return absl::StatusCode::kDeadlineExceeded;
     if (task->gave_up) return absl::StatusCode::kCancelled;
-    if (tokens() + task->rows.size() > kMaxQueuedTokens) {
-      return absl::StatusCode::kResourceExhausted;
+    const auto fits = [&] {
+      return tokens() + task->rows.size() <= kMaxQueuedTokens;
+    };
+    if (!fits() && now >= next_clear) {
+      next_clear = now + Batcher::kClearEvery;
+      Clear(now);
     }
+    if (!fits()) return absl::StatusCode::kResourceExhausted;
     queue.push_back(task);
     return absl::StatusCode::kOk;
+  }
+
+  // Whether nobody waits for the task any more.
+  static bool Drop(RandomTask* task, SteadyTime now) {
+    if (now >= task->deadline) {
+      task->expected = absl::StatusCode::kDeadlineExceeded;
+    } else if (task->gave_up) {
+      task->expected = absl::StatusCode::kCancelled;
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  void Clear(SteadyTime now) {
+    std::deque<RandomTask*> left;
+    for (RandomTask* task : queue) {
+      if (!Drop(task, now)) left.push_back(task);
+    }
+    queue = std::move(left);
   }
 
   void EndBatch() {
@@ -76,10 +102,8 @@ struct Model {
       const size_t tokens = task->rows.size();
       if (batch.first_column.size() == kFixtureBatchTokens) {
         left.push_back(task);
-      } else if (now >= task->deadline) {
-        task->expected = absl::StatusCode::kDeadlineExceeded;
-      } else if (task->gave_up) {
-        task->expected = absl::StatusCode::kCancelled;
+      } else if (Drop(task, now)) {
+        continue;
       } else if (running.empty() ||
                  (task->layer == batch.layer &&
                   task->execution == batch.execution &&
@@ -119,7 +143,7 @@ class Walk {
     } else if (choice == 4 && !tasks_.empty()) {
       Cancel(tasks_[random_() % tasks_.size()].get());
     } else if (choice == 5) {
-      now_ns_ += random_() % 100;
+      now_ns_ += Below(std::chrono::microseconds(700)).count();
     } else {
       Release();
     }
@@ -138,6 +162,9 @@ class Walk {
   }
 
  private:
+  std::chrono::nanoseconds Below(std::chrono::nanoseconds most) {
+    return std::chrono::nanoseconds(random_() % most.count());
+  }
   SteadyTime Now() const {
     return SteadyTime(std::chrono::nanoseconds(now_ns_.load()));
   }
@@ -150,7 +177,7 @@ class Walk {
     RandomTask* task = made.get();
     tasks_.push_back(std::move(made));
     if (random_() % 3 == 0) {
-      task->deadline = Now() + std::chrono::nanoseconds(random_() % 150);
+      task->deadline = Now() + Below(std::chrono::milliseconds(1));
     }
     const absl::StatusCode expected = model_.Submit(task, Now());
     EXPECT_EQ(batcher_->Submit(task).code(), expected);

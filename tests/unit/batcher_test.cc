@@ -214,6 +214,49 @@ TEST_F(BatcherTest, RefusesWhatTheQueueCannotHold) {
   EXPECT_EQ(too_large.times_done, 0);
 }
 
+TEST_F(BatcherTest, AFullQueueLetsGoOfWhatNobodyWaitsFor) {
+  StartBusy(4, 5);
+  TestTask late(0, {1, 2});
+  TestTask wanted(0, {3});
+  TestTask cancelled(0, {4, 5});
+  late.deadline = Now() + std::chrono::microseconds(10);
+  for (TestTask* task : {&late, &wanted, &cancelled}) {
+    ASSERT_TRUE(batcher_->Submit(task).ok());
+  }
+  cancelled.gave_up = true;
+  Advance(std::chrono::microseconds(10));
+  TestTask next(0, {6, 7});
+  ASSERT_TRUE(batcher_->Submit(&next).ok());
+  // While the lane is busy still.
+  EXPECT_EQ(late.times_done, 1);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(late.status)) << late.status;
+  EXPECT_EQ(cancelled.times_done, 1);
+  EXPECT_TRUE(absl::IsCancelled(cancelled.status)) << cancelled.status;
+  EXPECT_EQ(batcher_->queued_tokens(), 3);
+  TestTask last(0, {8});
+  ASSERT_TRUE(batcher_->Submit(&last).ok());
+  EXPECT_THAT(Finish(),
+              ElementsAre(FakeBatch{0, Execution::kAuto, {3, 6, 7, 8}}));
+  for (TestTask* task : {&wanted, &next, &last}) task->ExpectResult();
+}
+
+// Going through the queue for each task that is refused would take too long.
+TEST_F(BatcherTest, LooksThroughAFullQueueNowAndThen) {
+  StartBusy(4, 4);
+  TestTask queued(0, {1, 2, 3, 4});
+  TestTask refused(0, {5});
+  ASSERT_TRUE(batcher_->Submit(&queued).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(batcher_->Submit(&refused)));
+  queued.gave_up = true;
+  EXPECT_TRUE(absl::IsResourceExhausted(batcher_->Submit(&refused)));
+  EXPECT_EQ(queued.times_done, 0);
+  Advance(std::chrono::milliseconds(1));
+  EXPECT_TRUE(batcher_->Submit(&refused).ok());
+  EXPECT_EQ(queued.times_done, 1);
+  Finish();
+  refused.ExpectResult();
+}
+
 TEST_F(BatcherTest, MeasuresTheTimeInTheQueue) {
   StartBusy(4, 16);
   TestTask task(0, {1});
