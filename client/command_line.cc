@@ -5,10 +5,11 @@
 namespace sparse_ffn {
 
 std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv) {
+  app->set_version_flag("--version", app->get_name() + " " SPARSE_FFN_VERSION);
   try {
     app->parse(argc, argv);
-  } catch (const CLI::Success& help) {
-    return app->exit(help);
+  } catch (const CLI::Success& what) {
+    return app->exit(what);
   } catch (const CLI::ParseError& error) {
     return RejectCommandLine(*app, error.what());
   }

@@ -12,8 +12,9 @@ namespace sparse_ffn {
 constexpr int kExitWrongCommandLine = 1;
 
 // Parses argv into the variables that the options of `app` name, whose name is
-// that of the program. nullopt: the program goes on. Otherwise the help that
-// was asked for, or what is wrong, has been printed, and this is the exit code.
+// that of the program. nullopt: the program goes on. Otherwise the help or the
+// version that was asked for, or what is wrong, has been printed, and this is
+// the exit code.
 std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv);
 
 // Says on stderr what is wrong with the command line; returns the exit code.

@@ -212,9 +212,41 @@ absl::Status ServeUntilStopped(const ServerConfig& config, Batcher* batcher,
   return absl::OkStatus();
 }
 
-absl::Status RunServer(const ServerConfig& config) {
+absl::Status LoadAndServe(const ServerConfig& config, const ModelPlan& plan,
+                          Metrics* metrics, FfnServer* server) {
+  absl::StatusOr<std::unique_ptr<FfnBackend>> backend =
+      StartBackend(config, plan.config);
+  if (!backend.ok()) return backend.status();
+  absl::StatusOr<LoadedModel> loaded =
+      Load(config, plan, backend->get(), server);
+  if (!loaded.ok()) return loaded.status();
+  absl::StatusOr<std::unique_ptr<FfnLane>> lane = (*backend)->NewLane();
+  if (!lane.ok()) return lane.status();
+  absl::Status canary =
+      RunCanary(plan.config, plan.layers, **backend, lane->get());
+  if (!canary.ok()) return canary;
+  metrics->SetModel({plan.name, loaded->weights_hash, (*backend)->name(),
+                     plan.config, plan.layers, (*backend)->weights_bytes()});
+  std::vector<std::unique_ptr<FfnLane>> lanes;
+  lanes.push_back(*std::move(lane));
+  Batcher batcher(MakeBatcherOptions(config, **backend, metrics, server),
+                  std::move(lanes));
+  return ServeUntilStopped(config, &batcher,
+                           MakeServedModel(plan, **backend, *loaded, &batcher),
+                           server);
+}
+
+int ExitCode(const absl::Status& status) {
+  if (status.ok()) return EXIT_SUCCESS;
+  LogError(status.message());
+  return kExitFailure;
+}
+
+// Returns what the program ends with. What went wrong is said before the
+// addresses close, which takes that of the metrics up to two seconds.
+int RunServer(const ServerConfig& config) {
   absl::StatusOr<ModelPlan> plan = OpenModel(config.model);
-  if (!plan.ok()) return plan.status();
+  if (!plan.ok()) return ExitCode(plan.status());
   WarnOfAbsentLayers(config.model, *plan);
   plan->config.max_batch_tokens = config.max_batch_tokens;
   plan->config.deterministic = config.deterministic;
@@ -222,27 +254,8 @@ absl::Status RunServer(const ServerConfig& config) {
   Metrics metrics(SPARSE_FFN_VERSION);
   std::unique_ptr<FfnServer> server;
   absl::Status opened = OpenAddresses(config, plan->config, &metrics, &server);
-  if (!opened.ok()) return opened;
-  absl::StatusOr<std::unique_ptr<FfnBackend>> backend =
-      StartBackend(config, plan->config);
-  if (!backend.ok()) return backend.status();
-  absl::StatusOr<LoadedModel> loaded =
-      Load(config, *plan, backend->get(), server.get());
-  if (!loaded.ok()) return loaded.status();
-  absl::StatusOr<std::unique_ptr<FfnLane>> lane = (*backend)->NewLane();
-  if (!lane.ok()) return lane.status();
-  absl::Status canary =
-      RunCanary(plan->config, plan->layers, **backend, lane->get());
-  if (!canary.ok()) return canary;
-  metrics.SetModel({plan->name, loaded->weights_hash, (*backend)->name(),
-                    plan->config, plan->layers, (*backend)->weights_bytes()});
-  std::vector<std::unique_ptr<FfnLane>> lanes;
-  lanes.push_back(*std::move(lane));
-  Batcher batcher(MakeBatcherOptions(config, **backend, &metrics, server.get()),
-                  std::move(lanes));
-  return ServeUntilStopped(config, &batcher,
-                           MakeServedModel(*plan, **backend, *loaded, &batcher),
-                           server.get());
+  if (!opened.ok()) return ExitCode(opened);
+  return ExitCode(LoadAndServe(config, *plan, &metrics, server.get()));
 }
 
 }  // namespace
@@ -264,8 +277,5 @@ int main(int argc, char** argv) {
     std::fputs(line->print->c_str(), stdout);
     return EXIT_SUCCESS;
   }
-  const absl::Status status = sparse_ffn::RunServer(line->config);
-  if (status.ok()) return EXIT_SUCCESS;
-  sparse_ffn::LogError(status.message());
-  return sparse_ffn::kExitFailure;
+  return sparse_ffn::RunServer(line->config);
 }

@@ -112,7 +112,8 @@ std::optional<int> ParseClientFlags(int argc, char** argv, ClientFlags* flags) {
   const bool is_command = first == info->get_name() ||
                           first == forward->get_name() ||
                           first == check->get_name();
-  if (!is_command && first != "-h" && first != "--help") {
+  const bool asks = first == "-h" || first == "--help" || first == "--version";
+  if (!is_command && !asks) {
     const std::string what =
         "expected info, forward or check, found '" + first + "'";
     return RejectCommandLine(app, what.c_str());

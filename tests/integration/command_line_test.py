@@ -117,6 +117,17 @@ class CommandLineTest(unittest.TestCase):
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn("Usage: " + name, result.stdout)
 
+    def test_all_programs_are_of_one_version(self):
+        versions = set()
+        for name in ("sparse-ffn-client", "sparse-ffn-load",
+                     "sparse-ffn-make-model", "sparse-ffn-server"):
+            result = run(name, "--version")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            program, version = result.stdout.split()
+            self.assertEqual(program, name)
+            versions.add(version)
+        self.assertEqual(len(versions), 1, versions)
+
 
 if __name__ == "__main__":
     programs.main()
