@@ -10,7 +10,10 @@ namespace sparse_ffn {
 namespace {
 
 constexpr int64_t kMillisecondNs = 1'000'000;
+// After an error, doubled with each further one: a server that is full is not
+// to be kept busy with refusing.
 constexpr int64_t kErrorPauseNs = 10 * kMillisecondNs;
+constexpr int64_t kMostErrorPauseNs = 1000 * kMillisecondNs;
 constexpr int64_t kIdlePollNs = 50 * kMillisecondNs;
 // gRPC and epoll each round a wait up to whole milliseconds: a thread that
 // must send at a given moment stops sleeping this long before.
@@ -148,6 +151,7 @@ void LoadClient::OnCompletion(const Completion& completion) {
 
 void LoadClient::OnSuccess(const Completion& completion, int64_t now_ns,
                            Slot* slot) {
+  slot->pause_ns = 0;
   const uint64_t latency_ns = static_cast<uint64_t>(now_ns - slot->intended_ns);
   Bump(&live_.completed, 1);
   Bump(&live_.latency_sum_ns, latency_ns);
@@ -178,7 +182,10 @@ void LoadClient::OnError(const absl::Status& status, int64_t now_ns,
     result_.AddError(status);
     result_.last_completion_ns = now_ns;
   }
-  if (!schedule_) slot->ready_ns = now_ns + kErrorPauseNs;
+  if (schedule_) return;
+  slot->pause_ns =
+      std::clamp(2 * slot->pause_ns, kErrorPauseNs, kMostErrorPauseNs);
+  slot->ready_ns = now_ns + slot->pause_ns;
 }
 
 void LoadClient::GiveUp() {

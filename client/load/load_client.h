@@ -79,6 +79,7 @@ class LoadClient {
     bool in_flight = false;
     bool measured = false;
     int64_t ready_ns = 0;     // Not before; after an error.
+    int64_t pause_ns = 0;     // Of the last error; 0 after a success.
     int64_t intended_ns = 0;  // Start of the request.
     size_t layer_index = 0;
     int64_t token_start_ns = 0;

@@ -86,7 +86,9 @@ void AddRunOptions(CLI::App* app, LoadFlags* flags) {
   app->footer(
       "Ends with 0 where every request that was due was sent and seen "
       "to its end, and at least one succeeded. What is unanswered 5 "
-      "seconds after the last one was due is cut off.");
+      "seconds after the last one was due is cut off. Without --rate, a "
+      "request that failed is followed by the next one after 10 ms, and "
+      "where that fails too after twice as long, up to a second.");
 }
 
 absl::Status SetLayers(const LoadFlags& flags,

@@ -141,6 +141,16 @@ TEST_P(LoadClientTest, ErrorsAreCountedByCode) {
   EXPECT_EQ(error.first_message, "no layer 9");
 }
 
+TEST_P(LoadClientTest, ClosedLoopBacksOffWhileAllRequestsFail) {
+  plan_.layers = {9};
+  SetTimes(0, 500);
+  const LoadResult result = Run();
+  EXPECT_EQ(result.latency.count(), 0u);
+  // At 0, 10, 30, 70, 150 and 310 ms; with one pause of 10 ms it would be 50.
+  EXPECT_GE(result.error_count(), 1u);
+  EXPECT_LE(result.error_count(), 6u);
+}
+
 TEST_P(LoadClientTest, RepliesOfWrongSizeAreErrors) {
   server_.service()->truncate_replies = true;
   plan_.requests = 3;
