@@ -8,23 +8,6 @@
 namespace sparse_ffn {
 namespace {
 
-bool Cancelled(const FfnTask& task) {
-  return task.cancelled != nullptr &&
-         task.cancelled->load(std::memory_order_acquire);
-}
-
-bool Late(const FfnTask& task, SteadyTime now) { return now >= task.deadline; }
-
-absl::Status CancelledStatus() {
-  return absl::CancelledError(
-      "the caller cancelled before the batch was computed");
-}
-
-absl::Status LateStatus() {
-  return absl::DeadlineExceededError(
-      "the deadline passed before the batch was computed");
-}
-
 uint64_t Nanoseconds(std::chrono::steady_clock::duration duration) {
   const auto count =
       std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count();
@@ -65,13 +48,9 @@ FfnPass LargestPass(const FfnStats& stats, size_t tokens, size_t first,
 // Of one lane's thread alone; sized at start for the largest batch.
 struct Batcher::Lane {
   std::unique_ptr<FfnLane> ffn;
-  int layer = 0;
-  Execution execution = Execution::kAuto;
-  size_t tokens = 0;
+  TaskBatch batch;
   SteadyTime closed_at;
-  std::vector<FfnTask*> tasks;
   std::vector<uint64_t> queue_ns;
-  FfnTask* dropped = nullptr;
 };
 
 Batcher::Batcher(BatcherOptions options,
@@ -80,7 +59,7 @@ Batcher::Batcher(BatcherOptions options,
   for (std::unique_ptr<FfnLane>& ffn : lanes) {
     auto lane = std::make_unique<Lane>();
     lane->ffn = std::move(ffn);
-    lane->tasks.reserve(options_.max_batch_tokens);
+    lane->batch.tasks.reserve(options_.max_batch_tokens);
     lane->queue_ns.reserve(options_.max_batch_tokens);
     lanes_.push_back(std::move(lane));
   }
@@ -95,11 +74,12 @@ Batcher::~Batcher() {
     MutexLock lock(&mutex_);
     draining_ = true;
     stopping_ = true;
-    left = TakeQueue();
+    left = queue_.TakeAll();
     work_.NotifyAll();
   }
-  DropAll(left, absl::UnavailableError(
-                    "the server stopped before the request was computed"));
+  TaskQueue::FinishAll(
+      left, absl::UnavailableError(
+                "the server stopped before the request was computed"));
   for (std::thread& thread : threads_) thread.join();
 }
 
@@ -107,29 +87,25 @@ absl::Status Batcher::Submit(FfnTask* task) {
   const SteadyTime now = options_.now();
   absl::Status admitted;
   bool wake = false;
-  FfnTask* dropped = nullptr;
+  DroppedTasks dropped;
   {
     MutexLock lock(&mutex_);
     admitted = Admit(*task, now);
     if (absl::IsResourceExhausted(admitted) && now >= next_clear_) {
-      next_clear_ = now + kClearEvery;
-      dropped = ClearQueue(now);
+      queue_.TakeDropped(now, &dropped);
+      next_clear_ = options_.now() + kClearEvery;
       admitted = Admit(*task, now);
     }
     if (admitted.ok()) {
       task->submitted_ = now;
-      task->next_ = nullptr;
-      *tail_ = task;
-      tail_ = &task->next_;
-      queued_tokens_.store(queued_tokens() + task->hidden_states.rows,
-                           std::memory_order_release);
+      queue_.Push(task);
       wake = sleeping_ > 0;
     }
-    if (dropped != nullptr) ++running_;  // For WaitIdle.
+    if (!dropped.empty()) ++running_;  // For WaitIdle.
   }
   if (wake) work_.NotifyOne();
-  if (dropped != nullptr) {
-    FinishDropped(dropped);
+  if (!dropped.empty()) {
+    dropped.Finish();
     EndRun();
   }
   return admitted;
@@ -146,8 +122,8 @@ absl::Status Batcher::Admit(const FfnTask& task, SteadyTime now) {
     return absl::UnavailableError(
         "the server is draining; retry on another replica");
   }
-  if (Late(task, now)) return LateStatus();
-  if (Cancelled(task)) return CancelledStatus();
+  absl::Status wanted = CheckWanted(task, now);
+  if (!wanted.ok()) return wanted;
   if (queued_tokens() + tokens > options_.max_queued_tokens) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", queued_tokens(), " of at most ",
@@ -164,9 +140,9 @@ void Batcher::Drain() {
 
 bool Batcher::WaitIdle(SteadyTime deadline) {
   MutexLock lock(&mutex_);
-  while (head_ != nullptr || running_ > 0) {
+  while (!queue_.empty() || running_ > 0) {
     if (!idle_.WaitUntil(&mutex_, deadline)) {
-      return head_ == nullptr && running_ == 0;
+      return queue_.empty() && running_ == 0;
     }
   }
   return true;
@@ -182,20 +158,24 @@ void Batcher::RunLane(Lane* lane) {
 void Batcher::EndRun() {
   MutexLock lock(&mutex_);
   --running_;
-  if (running_ == 0 && head_ == nullptr) idle_.NotifyAll();
+  if (running_ == 0 && queue_.empty()) idle_.NotifyAll();
 }
 
 // False when the batcher stops.
 bool Batcher::WaitForBatch(Lane* lane) {
   if (options_.spin.count() > 0 && queued_tokens() == 0) Spin();
   MutexLock lock(&mutex_);
-  while (head_ == nullptr && !stopping_) {
+  while (queue_.empty() && !stopping_) {
     ++sleeping_;
     work_.Wait(&mutex_);
     --sleeping_;
   }
   if (stopping_) return false;
-  CloseBatch(lane);
+  TaskBatch& batch = lane->batch;
+  batch.tasks.clear();
+  batch.tokens = 0;
+  lane->closed_at = options_.now();
+  queue_.TakeBatch(options_.max_batch_tokens, lane->closed_at, &batch);
   ++running_;
   return true;
 }
@@ -208,69 +188,16 @@ void Batcher::Spin() const {
   }
 }
 
-// Takes out the tasks that are late or cancelled, and returns them.
-FfnTask* Batcher::ClearQueue(SteadyTime now) {
-  FfnTask* dropped = nullptr;
-  size_t left = queued_tokens();
-  FfnTask** link = &head_;
-  while (*link != nullptr) {
-    FfnTask* task = *link;
-    if (!Late(*task, now) && !Cancelled(*task)) {
-      link = &task->next_;
-      continue;
-    }
-    *link = task->next_;
-    left -= task->hidden_states.rows;
-    Drop(task, now, &dropped);
-  }
-  tail_ = link;
-  queued_tokens_.store(left, std::memory_order_release);
-  return dropped;
-}
-
-void Batcher::CloseBatch(Lane* lane) {
-  lane->tasks.clear();
-  lane->tokens = 0;
-  lane->closed_at = options_.now();
-  size_t left = queued_tokens();
-  FfnTask** link = &head_;
-  while (*link != nullptr && lane->tokens < options_.max_batch_tokens) {
-    FfnTask* task = *link;
-    const size_t rows = task->hidden_states.rows;
-    const bool drop = Late(*task, lane->closed_at) || Cancelled(*task);
-    const bool first = lane->tasks.empty();
-    const bool fits =
-        first ||
-        (task->layer == lane->layer && task->execution == lane->execution &&
-         lane->tokens + rows <= options_.max_batch_tokens);
-    if (!drop && !fits) {
-      link = &task->next_;
-      continue;
-    }
-    *link = task->next_;
-    left -= rows;
-    if (drop) {
-      Drop(task, lane->closed_at, &lane->dropped);
-      continue;
-    }
-    lane->layer = task->layer;
-    lane->execution = task->execution;
-    lane->tasks.push_back(task);
-    lane->tokens += rows;
-  }
-  if (*link == nullptr) tail_ = link;
-  queued_tokens_.store(left, std::memory_order_release);
-}
-
 void Batcher::RunBatch(Lane* lane) {
-  if (!lane->tasks.empty()) {
+  TaskBatch& batch = lane->batch;
+  if (!batch.tasks.empty()) {
     const auto started = std::chrono::steady_clock::now();
-    GatherRows(lane, lane->ffn->input(lane->tokens));
+    GatherRows(lane, lane->ffn->input(batch.tokens));
     const uint64_t gather_ns =
         Nanoseconds(std::chrono::steady_clock::now() - started);
-    if (!lane->tasks.empty()) {
+    if (!batch.tasks.empty()) {
       absl::StatusOr<FfnResult> result =
-          lane->ffn->Run(lane->layer, lane->tokens, lane->execution);
+          lane->ffn->Run(batch.layer, batch.tokens, batch.execution);
       if (result.ok()) {
         result->stats.copy_in_ns += gather_ns;
         result->stats.compute_ns += gather_ns;
@@ -278,27 +205,25 @@ void Batcher::RunBatch(Lane* lane) {
       FinishBatch(lane, result);
     }
   }
-  FinishDropped(std::exchange(lane->dropped, nullptr));
+  batch.dropped.Finish();
 }
 
 // Looks at deadline and cancellation once more, task by task, right before the
 // rows are copied: what is left is launched at once.
 void Batcher::GatherRows(Lane* lane, Matrix input) {
+  TaskBatch& batch = lane->batch;
   const SteadyTime now = options_.now();
   size_t kept = 0;
   size_t row = 0;
-  for (FfnTask* task : lane->tasks) {
-    if (Late(*task, now) || Cancelled(*task)) {
-      Drop(task, now, &lane->dropped);
-      continue;
-    }
+  for (FfnTask* task : batch.tasks) {
+    if (batch.dropped.Take(task, now)) continue;
     const ConstMatrix& rows = task->hidden_states;
     Convert(rows, Matrix{input.row(row), rows.rows, rows.cols, input.dtype});
     row += rows.rows;
-    lane->tasks[kept++] = task;
+    batch.tasks[kept++] = task;
   }
-  lane->tasks.resize(kept);
-  lane->tokens = row;
+  batch.tasks.resize(kept);
+  batch.tokens = row;
 }
 
 void Batcher::FinishBatch(Lane* lane, const absl::StatusOr<FfnResult>& result) {
@@ -309,7 +234,7 @@ void Batcher::FinishBatch(Lane* lane, const absl::StatusOr<FfnResult>& result) {
   const absl::StatusOr<FfnTaskResult> error = result.status();
   // Before the replies: whoever reads one and comes again finds the new state.
   if (absl::IsInternal(result.status())) Fail(result.status());
-  for (FfnTask* task : lane->tasks) task->Done(error);
+  for (FfnTask* task : lane->batch.tasks) task->Done(error);
 }
 
 void Batcher::DeliverResult(Lane* lane, const FfnResult& result) {
@@ -317,13 +242,14 @@ void Batcher::DeliverResult(Lane* lane, const FfnResult& result) {
   absl::StatusOr<FfnTaskResult> part = FfnTaskResult{};
   part->batch = &result.stats;
   size_t row = 0;
-  for (FfnTask* task : lane->tasks) {
+  for (FfnTask* task : lane->batch.tasks) {
     const size_t tokens = task->hidden_states.rows;
     part->queue_ns = Nanoseconds(lane->closed_at - task->submitted_);
     part->output = ConstMatrix{result.output.row(row), tokens,
                                result.output.cols, result.output.dtype};
     part->active_neurons = result.stats.active_neurons.subspan(row, tokens);
-    const FfnPass most = LargestPass(result.stats, lane->tokens, row, tokens);
+    const FfnPass most =
+        LargestPass(result.stats, lane->batch.tokens, row, tokens);
     part->batch_tokens = most.tokens;
     part->union_active_neurons = most.union_active_neurons;
     lane->queue_ns.push_back(part->queue_ns);
@@ -331,23 +257,8 @@ void Batcher::DeliverResult(Lane* lane, const FfnResult& result) {
     task->Done(part);
   }
   if (!options_.on_batch) return;
-  options_.on_batch(
-      BatchRecord{lane->layer, lane->tokens, result.stats, lane->queue_ns});
-}
-
-void Batcher::Drop(FfnTask* task, SteadyTime now, FfnTask** dropped) {
-  // A caller whose deadline passed cancels too: late comes first.
-  task->was_cancelled_ = !Late(*task, now);
-  task->next_ = *dropped;
-  *dropped = task;
-}
-
-void Batcher::FinishDropped(FfnTask* dropped) {
-  while (dropped != nullptr) {
-    FfnTask* next = dropped->next_;
-    dropped->Done(dropped->was_cancelled_ ? CancelledStatus() : LateStatus());
-    dropped = next;
-  }
+  options_.on_batch(BatchRecord{lane->batch.layer, lane->batch.tokens,
+                                result.stats, lane->queue_ns});
 }
 
 void Batcher::Fail(const absl::Status& status) {
@@ -358,27 +269,10 @@ void Batcher::Fail(const absl::Status& status) {
     MutexLock lock(&mutex_);
     if (!failure_.ok()) return;
     failure_ = failure;
-    left = TakeQueue();
+    left = queue_.TakeAll();
   }
   if (options_.on_failure) options_.on_failure(status);
-  DropAll(left, failure);
-}
-
-FfnTask* Batcher::TakeQueue() {
-  FfnTask* head = head_;
-  head_ = nullptr;
-  tail_ = &head_;
-  queued_tokens_.store(0, std::memory_order_release);
-  return head;
-}
-
-void Batcher::DropAll(FfnTask* head, const absl::Status& status) {
-  const absl::StatusOr<FfnTaskResult> error = status;
-  while (head != nullptr) {
-    FfnTask* next = head->next_;
-    head->Done(error);
-    head = next;
-  }
+  TaskQueue::FinishAll(left, failure);
 }
 
 }  // namespace sparse_ffn

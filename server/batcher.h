@@ -4,7 +4,6 @@
 #ifndef SPARSE_FFN_SERVER_BATCHER_H_
 #define SPARSE_FFN_SERVER_BATCHER_H_
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -18,55 +17,11 @@
 #include "absl/types/span.h"
 #include "kernels/ffn_backend.h"
 #include "kernels/matrix.h"
+#include "server/ffn_task.h"
 #include "server/mutex.h"
+#include "server/task_queue.h"
 
 namespace sparse_ffn {
-
-using SteadyTime = std::chrono::steady_clock::time_point;
-
-// What a batch gave one of its tasks. Valid until Done returns.
-struct FfnTaskResult {
-  ConstMatrix output;                         // float32 [tokens, hidden]
-  absl::Span<const uint32_t> active_neurons;  // [tokens]
-  const FfnStats* batch = nullptr;  // Of the whole batch; see BatchRecord.
-  // Of the batch; where it ran in passes, the most of any pass with a token of
-  // the task.
-  size_t batch_tokens = 0;
-  uint32_t union_active_neurons = 0;
-  uint64_t queue_ns = 0;  // From Submit until the batch closed.
-};
-
-// One request. Derive from it to be told the result; the derived object is the
-// task's memory, so that queueing allocates nothing. From a Submit that
-// returned OK until Done is called the fields must not change, and both the
-// task and what it points to must stay.
-class FfnTask {
- public:
-  virtual ~FfnTask() = default;
-
-  // Called exactly once after a Submit that returned OK, by a lane's thread, or
-  // where nobody waits for it any more by one that submits another task, or
-  // where it is still queued then by the destructor's. The batcher does not
-  // touch the task after the call has begun, so Done may delete or resubmit it.
-  // Must not block: the lane waits.
-  virtual void Done(const absl::StatusOr<FfnTaskResult>& result) = 0;
-
-  int layer = 0;
-  Execution execution = Execution::kAuto;
-  // [tokens, hidden_size] of any type, may be unaligned; tokens >= 1.
-  ConstMatrix hidden_states;
-  SteadyTime deadline = SteadyTime::max();
-  // Set by its owner, at any time and by any thread, when nobody waits for the
-  // result any more. May be null.
-  const std::atomic<bool>* cancelled = nullptr;
-
- private:
-  friend class Batcher;
-
-  FfnTask* next_ = nullptr;
-  SteadyTime submitted_;
-  bool was_cancelled_ = false;  // Of a dropped task: cancelled or too late.
-};
 
 // One batch that ran without error.
 struct BatchRecord {
@@ -98,8 +53,8 @@ struct BatcherOptions {
 // All public functions may be called by any thread.
 class Batcher {
  public:
-  // How often, at most, a full queue is gone through for tasks that nobody
-  // waits for any more. That takes microseconds.
+  // The least time between two looks through a full queue for tasks that nobody
+  // waits for any more.
   static constexpr std::chrono::milliseconds kClearEvery{1};
 
   // Starts one thread a lane. At least one lane; all of the same backend.
@@ -111,7 +66,9 @@ class Batcher {
   Batcher& operator=(const Batcher&) = delete;
 
   // Never blocks; takes the task only if it returns OK, and then calls
-  // task->Done with the result or one of the errors below.
+  // task->Done with the result or one of the errors below. May call Done of
+  // other tasks, late or cancelled, before it returns: the caller holds no lock
+  // that they take.
   //   INVALID_ARGUMENT    no tokens, or more than max_batch_tokens
   //   RESOURCE_EXHAUSTED  the queue is full
   //   UNAVAILABLE         draining, or the device failed
@@ -132,8 +89,8 @@ class Batcher {
   bool WaitIdle(SteadyTime deadline);
 
   // Tokens that wait, without those of running batches.
-  size_t queued_tokens() const {
-    return queued_tokens_.load(std::memory_order_relaxed);
+  size_t queued_tokens() const ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return queue_.tokens();
   }
 
  private:
@@ -141,22 +98,15 @@ class Batcher {
 
   absl::Status Admit(const FfnTask& task, SteadyTime now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  FfnTask* ClearQueue(SteadyTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunLane(Lane* lane);
   void EndRun();
   bool WaitForBatch(Lane* lane);
   void Spin() const;
-  void CloseBatch(Lane* lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunBatch(Lane* lane);
   void GatherRows(Lane* lane, Matrix input);
   void FinishBatch(Lane* lane, const absl::StatusOr<FfnResult>& result);
   void DeliverResult(Lane* lane, const FfnResult& result);
-  // Puts it on a list for FinishDropped().
-  static void Drop(FfnTask* task, SteadyTime now, FfnTask** dropped);
-  static void FinishDropped(FfnTask* dropped);
   void Fail(const absl::Status& status);
-  FfnTask* TakeQueue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  static void DropAll(FfnTask* head, const absl::Status& status);
 
   const BatcherOptions options_;
   std::vector<std::unique_ptr<Lane>> lanes_;
@@ -164,8 +114,7 @@ class Batcher {
   Mutex mutex_;
   CondVar work_;
   CondVar idle_;
-  FfnTask* head_ ABSL_GUARDED_BY(mutex_) = nullptr;  // Oldest first.
-  FfnTask** tail_ ABSL_GUARDED_BY(mutex_) = &head_;  // The last one's next_.
+  TaskQueue queue_ ABSL_GUARDED_BY(mutex_);
   size_t sleeping_ ABSL_GUARDED_BY(mutex_) = 0;
   // Batches, and Submits that finish other tasks.
   size_t running_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -173,7 +122,6 @@ class Batcher {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
-  std::atomic<size_t> queued_tokens_{0};  // Written with mutex_ held.
 
   std::vector<std::thread> threads_;
 };

@@ -21,8 +21,8 @@ using prometheus::BuildGauge;
 using prometheus::BuildHistogram;
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
-// Bounds are numbers that the text format, which has 16 digits for them, writes
-// as they stand here: queries name a bucket by its text.
+// Queries name a bucket by the text of its bound, and the text format writes 16
+// digits where it has to: 0.94 as 0.9399999999999999. These are written short.
 
 // Seconds, each some 1.5 times the one before.
 Buckets DurationBuckets() {

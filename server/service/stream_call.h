@@ -17,9 +17,9 @@ namespace sparse_ffn {
 
 // One stream, of messages that it parses itself: gRPC would take one that
 // cannot be parsed for the end of the stream. Its tags are called by the
-// poller, its items' Done by a lane, Drain by any thread. Reads go on while
-// items are in flight, up to a bound; beyond it the flow control of the
-// connection holds the client back. Replies are written one at a time by
+// poller, its items' Done by a lane or the poller, Drain by any thread. Reads
+// go on while items are in flight, up to a bound; beyond it the flow control of
+// the connection holds the client back. Replies are written one at a time by
 // whichever thread finds none being written.
 class StreamCall {
  public:

@@ -26,11 +26,11 @@ void UnaryCall::OnArrival(bool ok) {
   }
   started_ = std::chrono::steady_clock::now();
   service_->CallArrived();
-  // The two tags to come, and this function or the lane, whoever finishes.
+  // The two tags to come, and this function or Done, whoever finishes.
   uses_.Set(3);
   deadline = DeadlineOf(context_->raw_deadline());
   const absl::Status status = service_->Submit(request_, this);
-  // From here on the lane may have finished with `this`.
+  // From here on Done may have been called, and `this` be gone.
   FfnService* const service = service_;
   if (!status.ok()) Finish(status, /*taken=*/false);
   service->PostUnary();

@@ -13,7 +13,7 @@
 namespace sparse_ffn {
 
 // Reused from call to call, for the memory of its messages. Its tags are
-// called by the poller, Done by a lane.
+// called by the poller, Done by a lane or the poller.
 class UnaryCall final : public FfnTask {
  public:
   explicit UnaryCall(FfnService* service);

@@ -1,4 +1,4 @@
-"""Wrong command lines of the clients: each says what it expected and found."""
+"""Command lines of the clients: a wrong one says what it expected and found."""
 
 import os
 import resource
@@ -125,6 +125,7 @@ class CommandLineTest(unittest.TestCase):
             self.assertEqual(result.returncode, 0, result.stderr)
             program, version = result.stdout.split()
             self.assertEqual(program, name)
+            self.assertRegex(version, r"^\d+\.\d+\.\d+$")
             versions.add(version)
         self.assertEqual(len(versions), 1, versions)
 

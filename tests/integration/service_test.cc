@@ -186,6 +186,42 @@ TEST_P(ServiceTest, DropsWhatIsLate) {
             1);
 }
 
+TEST_P(ServiceTest, AFullQueueLetsGoOfLateRequests) {
+  KeepLaneBusy();
+  const auto deadline = std::chrono::system_clock::now() + kPatience;
+  grpc::ClientContext late_context;
+  late_context.set_deadline(deadline);
+  auto late_stream = stub_->StreamForward(&late_context);
+  ASSERT_TRUE(late_stream->Write(MakeRequest(1, 8)));
+  WaitForQueuedTokens(8);
+  std::thread late_caller([this, deadline] {
+    grpc::ClientContext context;
+    context.set_deadline(deadline);
+    v1::ForwardReply reply;
+    EXPECT_EQ(stub_->Forward(&context, MakeRequest(2, 8), &reply).error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
+  });
+  WaitForQueuedTokens(kMaxQueuedTokens);
+  clock_ahead_ = 2 * kPatience;
+  grpc::ClientContext context;
+  auto stream = stub_->StreamForward(&context);
+  ASSERT_TRUE(stream->Write(MakeRequest(3, 8)));
+  // The late ones are answered although the lane is busy still.
+  late_caller.join();
+  v1::ForwardReply reply;
+  ASSERT_TRUE(late_stream->Read(&reply));
+  EXPECT_EQ(reply.request_id(), 1);
+  EXPECT_EQ(reply.status_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  WaitForQueuedTokens(8);
+  FreeLane();
+  ASSERT_TRUE(stream->Read(&reply));
+  ExpectReply(MakeRequest(3, 8), reply);
+  for (ClientStream* open : {late_stream.get(), stream.get()}) {
+    open->WritesDone();
+    EXPECT_TRUE(open->Finish().ok());
+  }
+}
+
 TEST_P(ServiceTest, RefusesWhatIsLateAlready) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() -

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <latch>
 #include <memory>
 #include <string>
 #include <thread>
@@ -238,6 +239,36 @@ TEST_F(BatcherTest, AFullQueueLetsGoOfWhatNobodyWaitsFor) {
   EXPECT_THAT(Finish(),
               ElementsAre(FakeBatch{0, Execution::kAuto, {3, 6, 7, 8}}));
   for (TestTask* task : {&wanted, &next, &last}) task->ExpectResult();
+}
+
+TEST_F(BatcherTest, IsNotIdleWhileASubmitFinishesOthers) {
+  struct BlockingTask final : FfnTask {
+    void Done(const absl::StatusOr<FfnTaskResult>& /*result*/) override {
+      entered.count_down();
+      leave.wait();
+    }
+    std::vector<float> rows = std::vector<float>(4 * kHiddenSize);
+    std::atomic<bool> gave_up{false};
+    std::latch entered{1};
+    std::latch leave{1};
+  };
+  StartBusy(4, 4);
+  BlockingTask blocking;
+  blocking.hidden_states = {blocking.rows.data(), 4, kHiddenSize,
+                            DataType::kFloat32};
+  blocking.cancelled = &blocking.gave_up;
+  ASSERT_TRUE(batcher_->Submit(&blocking).ok());
+  blocking.gave_up = true;
+  TestTask next(0, {1});
+  std::thread caller([&] { EXPECT_TRUE(batcher_->Submit(&next).ok()); });
+  blocking.entered.wait();
+  control_.Release();
+  EXPECT_FALSE(batcher_->WaitIdle(std::chrono::steady_clock::now() +
+                                  std::chrono::milliseconds(50)));
+  blocking.leave.count_down();
+  caller.join();
+  Finish();
+  next.ExpectResult();
 }
 
 // Going through the queue for each task that is refused would take too long.
