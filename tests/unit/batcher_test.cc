@@ -3,135 +3,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
-#include <latch>
-#include <memory>
 #include <string>
 #include <thread>
-#include <utility>
-#include <vector>
 
-#include "tests/fake_lane.h"
+#include "tests/unit/batcher_fixture.h"
 
 namespace sparse_ffn {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-constexpr size_t kHiddenSize = 3;
-
-// Remembers how it ended.
-struct TestTask final : FfnTask {
-  TestTask(int task_layer, std::vector<float> first_column,
-           Execution task_execution = Execution::kAuto)
-      : rows(first_column.size() * kHiddenSize) {
-    for (size_t i = 0; i < first_column.size(); ++i) {
-      for (size_t j = 0; j < kHiddenSize; ++j) {
-        rows[i * kHiddenSize + j] = first_column[i] + static_cast<float>(j);
-      }
-    }
-    layer = task_layer;
-    execution = task_execution;
-    hidden_states = {rows.data(), first_column.size(), kHiddenSize,
-                     DataType::kFloat32};
-    cancelled = &gave_up;
-  }
-
-  void Done(const absl::StatusOr<FfnTaskResult>& result) override {
-    status = result.status();
-    if (result.ok()) {
-      const auto* first = static_cast<const float*>(result->output.data);
-      output.assign(first, first + result->output.rows * kHiddenSize);
-      active.assign(result->active_neurons.begin(),
-                    result->active_neurons.end());
-      batch_tokens = result->batch_tokens;
-      union_active = result->union_active_neurons;
-      queue_ns = result->queue_ns;
-    }
-    times_done.fetch_add(1);
-  }
-
-  // After the batcher was idle.
-  void ExpectResult() const {
-    ASSERT_EQ(times_done, 1);
-    ASSERT_TRUE(status.ok()) << status;
-    ASSERT_EQ(output.size(), rows.size());
-    for (size_t i = 0; i < rows.size(); ++i) {
-      EXPECT_EQ(output[i], 2 * rows[i] + 1000 * static_cast<float>(layer));
-    }
-    for (size_t i = 0; i < active.size(); ++i) {
-      EXPECT_EQ(active[i], static_cast<uint32_t>(rows[i * kHiddenSize]));
-    }
-  }
-
-  std::vector<float> rows;
-  std::atomic<bool> gave_up{false};
-  std::atomic<int> times_done{0};
-  absl::Status status;
-  std::vector<float> output;
-  std::vector<uint32_t> active;
-  size_t batch_tokens = 0;
-  uint32_t union_active = 0;
-  uint64_t queue_ns = 0;
-};
-
-SteadyTime RealTimeIn(std::chrono::seconds seconds) {
-  return std::chrono::steady_clock::now() + seconds;
-}
-
-class BatcherTest : public testing::Test {
- protected:
-  void Start(size_t max_batch_tokens, size_t max_queued_tokens) {
-    BatcherOptions options;
-    options.max_batch_tokens = max_batch_tokens;
-    options.max_queued_tokens = max_queued_tokens;
-    options.now = [this] { return Now(); };
-    options.on_batch = [this](const BatchRecord& batch) { OnBatch(batch); };
-    options.on_failure = [this](const absl::Status& status) {
-      failures_.push_back(status);
-    };
-    std::vector<std::unique_ptr<FfnLane>> lanes;
-    lanes.push_back(
-        std::make_unique<FakeLane>(&control_, kHiddenSize, max_batch_tokens));
-    batcher_ = std::make_unique<Batcher>(std::move(options), std::move(lanes));
-  }
-
-  void TearDown() override { control_.Release(); }
-
-  // A started batcher whose lane is busy with a batch of layer 99.
-  void StartBusy(size_t max_batch_tokens, size_t max_queued_tokens) {
-    Start(max_batch_tokens, max_queued_tokens);
-    control_.Hold();
-    ASSERT_TRUE(batcher_->Submit(&first_).ok());
-    control_.WaitForBatches(1);
-  }
-
-  // The batches after that of StartBusy, once all is done.
-  std::vector<FakeBatch> Finish() {
-    control_.Release();
-    EXPECT_TRUE(batcher_->WaitIdle(RealTimeIn(std::chrono::seconds(60))));
-    first_.ExpectResult();
-    std::vector<FakeBatch> batches = control_.batches();
-    batches.erase(batches.begin());
-    return batches;
-  }
-
-  void OnBatch(const BatchRecord& batch) { records_.push_back(batch.tokens); }
-
-  SteadyTime Now() const {
-    return SteadyTime(std::chrono::nanoseconds(now_ns_.load()));
-  }
-  void Advance(std::chrono::nanoseconds by) { now_ns_ += by.count(); }
-
-  FakeLaneControl control_;
-  std::atomic<int64_t> now_ns_{1};
-  std::vector<size_t> records_;         // Lane's thread.
-  std::vector<absl::Status> failures_;  // Lane's thread.
-  TestTask first_{99, {1}};
-  std::unique_ptr<Batcher> batcher_;
-};
 
 TEST_F(BatcherTest, ComputesATaskAtOnce) {
   Start(4, 16);
@@ -215,79 +97,6 @@ TEST_F(BatcherTest, RefusesWhatTheQueueCannotHold) {
   EXPECT_EQ(too_large.times_done, 0);
 }
 
-TEST_F(BatcherTest, AFullQueueLetsGoOfWhatNobodyWaitsFor) {
-  StartBusy(4, 5);
-  TestTask late(0, {1, 2});
-  TestTask wanted(0, {3});
-  TestTask cancelled(0, {4, 5});
-  late.deadline = Now() + std::chrono::microseconds(10);
-  for (TestTask* task : {&late, &wanted, &cancelled}) {
-    ASSERT_TRUE(batcher_->Submit(task).ok());
-  }
-  cancelled.gave_up = true;
-  Advance(std::chrono::microseconds(10));
-  TestTask next(0, {6, 7});
-  ASSERT_TRUE(batcher_->Submit(&next).ok());
-  // While the lane is busy still.
-  EXPECT_EQ(late.times_done, 1);
-  EXPECT_TRUE(absl::IsDeadlineExceeded(late.status)) << late.status;
-  EXPECT_EQ(cancelled.times_done, 1);
-  EXPECT_TRUE(absl::IsCancelled(cancelled.status)) << cancelled.status;
-  EXPECT_EQ(batcher_->queued_tokens(), 3);
-  TestTask last(0, {8});
-  ASSERT_TRUE(batcher_->Submit(&last).ok());
-  EXPECT_THAT(Finish(),
-              ElementsAre(FakeBatch{0, Execution::kAuto, {3, 6, 7, 8}}));
-  for (TestTask* task : {&wanted, &next, &last}) task->ExpectResult();
-}
-
-TEST_F(BatcherTest, IsNotIdleWhileASubmitFinishesOthers) {
-  struct BlockingTask final : FfnTask {
-    void Done(const absl::StatusOr<FfnTaskResult>& /*result*/) override {
-      entered.count_down();
-      leave.wait();
-    }
-    std::vector<float> rows = std::vector<float>(4 * kHiddenSize);
-    std::atomic<bool> gave_up{false};
-    std::latch entered{1};
-    std::latch leave{1};
-  };
-  StartBusy(4, 4);
-  BlockingTask blocking;
-  blocking.hidden_states = {blocking.rows.data(), 4, kHiddenSize,
-                            DataType::kFloat32};
-  blocking.cancelled = &blocking.gave_up;
-  ASSERT_TRUE(batcher_->Submit(&blocking).ok());
-  blocking.gave_up = true;
-  TestTask next(0, {1});
-  std::thread caller([&] { EXPECT_TRUE(batcher_->Submit(&next).ok()); });
-  blocking.entered.wait();
-  control_.Release();
-  EXPECT_FALSE(batcher_->WaitIdle(std::chrono::steady_clock::now() +
-                                  std::chrono::milliseconds(50)));
-  blocking.leave.count_down();
-  caller.join();
-  Finish();
-  next.ExpectResult();
-}
-
-// Going through the queue for each task that is refused would take too long.
-TEST_F(BatcherTest, LooksThroughAFullQueueNowAndThen) {
-  StartBusy(4, 4);
-  TestTask queued(0, {1, 2, 3, 4});
-  TestTask refused(0, {5});
-  ASSERT_TRUE(batcher_->Submit(&queued).ok());
-  EXPECT_TRUE(absl::IsResourceExhausted(batcher_->Submit(&refused)));
-  queued.gave_up = true;
-  EXPECT_TRUE(absl::IsResourceExhausted(batcher_->Submit(&refused)));
-  EXPECT_EQ(queued.times_done, 0);
-  Advance(std::chrono::milliseconds(1));
-  EXPECT_TRUE(batcher_->Submit(&refused).ok());
-  EXPECT_EQ(queued.times_done, 1);
-  Finish();
-  refused.ExpectResult();
-}
-
 TEST_F(BatcherTest, MeasuresTheTimeInTheQueue) {
   StartBusy(4, 16);
   TestTask task(0, {1});
@@ -295,101 +104,6 @@ TEST_F(BatcherTest, MeasuresTheTimeInTheQueue) {
   Advance(std::chrono::microseconds(250));
   Finish();
   EXPECT_EQ(task.queue_ns, 250000);
-}
-
-TEST_F(BatcherTest, LooksAtTheDeadlineWhenQueued) {
-  Start(4, 16);
-  TestTask task(0, {1});
-  task.deadline = Now();
-  EXPECT_TRUE(absl::IsDeadlineExceeded(batcher_->Submit(&task)));
-  EXPECT_EQ(task.times_done, 0);
-}
-
-TEST_F(BatcherTest, LooksAtTheDeadlineWhenTheBatchCloses) {
-  StartBusy(4, 16);
-  TestTask late(0, {1});
-  TestTask in_time(0, {2});
-  late.deadline = Now() + std::chrono::microseconds(10);
-  in_time.deadline = Now() + std::chrono::microseconds(11);
-  ASSERT_TRUE(batcher_->Submit(&late).ok());
-  ASSERT_TRUE(batcher_->Submit(&in_time).ok());
-  Advance(std::chrono::microseconds(10));
-  EXPECT_THAT(Finish(), ElementsAre(FakeBatch{0, Execution::kAuto, {2}}));
-  EXPECT_TRUE(absl::IsDeadlineExceeded(late.status)) << late.status;
-  EXPECT_EQ(late.times_done, 1);
-  in_time.ExpectResult();
-}
-
-TEST_F(BatcherTest, LooksAtTheDeadlineBeforeTheLaunch) {
-  StartBusy(4, 16);
-  TestTask late(0, {1});
-  TestTask in_time(0, {2});
-  late.deadline = Now() + std::chrono::microseconds(10);
-  ASSERT_TRUE(batcher_->Submit(&late).ok());
-  ASSERT_TRUE(batcher_->Submit(&in_time).ok());
-  control_.SetOnInput([this] { Advance(std::chrono::microseconds(10)); });
-  EXPECT_THAT(Finish(), ElementsAre(FakeBatch{0, Execution::kAuto, {2}}));
-  EXPECT_TRUE(absl::IsDeadlineExceeded(late.status)) << late.status;
-  in_time.ExpectResult();
-}
-
-TEST_F(BatcherTest, LaunchesNothingWhenAllTasksAreLate) {
-  StartBusy(4, 16);
-  TestTask late(0, {1});
-  late.deadline = Now() + std::chrono::microseconds(10);
-  ASSERT_TRUE(batcher_->Submit(&late).ok());
-  control_.SetOnInput([this] { Advance(std::chrono::microseconds(10)); });
-  EXPECT_THAT(Finish(), ElementsAre());
-  EXPECT_TRUE(absl::IsDeadlineExceeded(late.status)) << late.status;
-}
-
-TEST_F(BatcherTest, LooksAtCancellationWhenQueued) {
-  Start(4, 16);
-  TestTask task(0, {1});
-  task.gave_up = true;
-  EXPECT_TRUE(absl::IsCancelled(batcher_->Submit(&task)));
-  EXPECT_EQ(task.times_done, 0);
-}
-
-TEST_F(BatcherTest, LooksAtCancellationWhenTheBatchCloses) {
-  StartBusy(4, 16);
-  TestTask cancelled(0, {1, 2});
-  TestTask wanted(0, {3});
-  ASSERT_TRUE(batcher_->Submit(&cancelled).ok());
-  ASSERT_TRUE(batcher_->Submit(&wanted).ok());
-  cancelled.gave_up = true;
-  EXPECT_THAT(Finish(), ElementsAre(FakeBatch{0, Execution::kAuto, {3}}));
-  EXPECT_TRUE(absl::IsCancelled(cancelled.status)) << cancelled.status;
-  EXPECT_EQ(batcher_->queued_tokens(), 0);
-  wanted.ExpectResult();
-}
-
-TEST_F(BatcherTest, ALateTaskIsLateAlsoIfItsCallerCancelled) {
-  StartBusy(4, 16);
-  TestTask task(0, {1});
-  task.deadline = Now() + std::chrono::microseconds(10);
-  ASSERT_TRUE(batcher_->Submit(&task).ok());
-  control_.SetOnInput([this, &task] {
-    task.gave_up = true;
-    Advance(std::chrono::microseconds(10));
-  });
-  EXPECT_THAT(Finish(), ElementsAre());
-  EXPECT_TRUE(absl::IsDeadlineExceeded(task.status)) << task.status;
-}
-
-TEST_F(BatcherTest, LooksAtCancellationBeforeTheLaunch) {
-  StartBusy(4, 16);
-  TestTask wanted(0, {1});
-  TestTask cancelled(0, {2});
-  TestTask wanted_too(0, {3});
-  for (TestTask* task : {&wanted, &cancelled, &wanted_too}) {
-    ASSERT_TRUE(batcher_->Submit(task).ok());
-  }
-  control_.SetOnInput([&cancelled] { cancelled.gave_up = true; });
-  EXPECT_THAT(Finish(), ElementsAre(FakeBatch{0, Execution::kAuto, {1, 3}}));
-  EXPECT_TRUE(absl::IsCancelled(cancelled.status)) << cancelled.status;
-  wanted.ExpectResult();
-  wanted_too.ExpectResult();
 }
 
 TEST_F(BatcherTest, DrainFinishesWhatWasAccepted) {
